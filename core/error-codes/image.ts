@@ -1,0 +1,131 @@
+import { EXIT, type ErrorEntry } from "./error-entry.ts";
+
+export const IMAGE_ERRORS = {
+  E_IMAGE_APT_MISSING: {
+    exit: EXIT.environment,
+    meaning: "A Debian base was asked for on a machine without apt.",
+    hint: "Build on Debian or Ubuntu, or use `oci:` or `directory:` as the base of the image.",
+  },
+  E_IMAGE_APT_UPDATE: {
+    exit: EXIT.environment,
+    meaning: "apt could not get the package lists of the system's sources.",
+    hint: "Check the network, the proxy and /etc/apt/sources.list.d.",
+  },
+  E_IMAGE_APT_RESOLVE: {
+    exit: EXIT.usage,
+    meaning: "apt cannot install the packages of the image together.",
+    hint: "Read apt's explanation and change the list under `debian:`.",
+  },
+  E_IMAGE_APT_FETCH: {
+    exit: EXIT.environment,
+    meaning: "A package could not be downloaded, or what arrived is not what the lists promise.",
+    hint: "Check the network and run the command again; packages already fetched are kept.",
+  },
+  E_IMAGE_APT_OUTPUT: {
+    exit: EXIT.failure,
+    meaning: "A program of apt or dpkg printed far more than it should.",
+    hint: "Run the program by hand to see what it prints.",
+  },
+  E_IMAGE_PACKAGE_NAME: {
+    exit: EXIT.usage,
+    meaning: "A name under `debian:` is not a possible name of a Debian package.",
+    hint: "Package names are lower case: letters, digits, plus, minus and full stop.",
+  },
+  E_IMAGE_PACKAGE_UNKNOWN: {
+    exit: EXIT.usage,
+    meaning: "The system's sources have no package of that name.",
+    hint: "Correct the name, or add the source that has the package to /etc/apt/sources.list.d.",
+  },
+  E_IMAGE_PACKAGE_CONTENT: {
+    exit: EXIT.failure,
+    meaning: "A .deb cannot be unpacked, or lacks a file that every such package has.",
+    hint: "Remove the .deb named from the cache and build again.",
+  },
+  E_IMAGE_ELF: {
+    exit: EXIT.failure,
+    meaning: "A program or library is not a well-formed ELF file.",
+    hint: "Remove or replace the file named.",
+  },
+  E_IMAGE_RUNTIME: {
+    exit: EXIT.failure,
+    meaning:
+      "The runtime of the enclave cannot be put together: a program or one of its libraries is missing.",
+    hint: "Build the toolkit again with `npm ci`, then build the image.",
+  },
+  E_LOCK_INVALID: {
+    exit: EXIT.usage,
+    meaning: "The lock of packages is malformed.",
+    hint: "Remove the lock; the next build resolves the packages anew.",
+  },
+  E_LOCK_UNAVAILABLE: {
+    exit: EXIT.environment,
+    meaning: "The mirrors no longer have a version of a package that the lock names.",
+    hint: "Resolve the packages anew by removing the lock, and review what changed.",
+  },
+  E_LOCK_MISMATCH: {
+    exit: EXIT.failure,
+    meaning: "A package has other bytes than the lock says.",
+    hint: "Do not use it before you know why: the same version must always have the same bytes.",
+  },
+  E_IMAGE_BLOB_TOO_LARGE: {
+    exit: EXIT.usage,
+    meaning: "A file of an image is larger than what is read.",
+    hint: "Leave the file out of the image.",
+  },
+  E_IMAGE_BLOB_MISSING: {
+    exit: EXIT.failure,
+    meaning: "The cache lost the content of a file that an image needs.",
+    hint: "Remove the cache directory named by --cache-dir and build again.",
+  },
+  E_IMAGE_PATH: {
+    exit: EXIT.usage,
+    meaning:
+      "A path cannot be one of an image: not absolute, not normal, too long, or below something that is no directory.",
+    hint: "Rename the file, or leave it out of the image.",
+  },
+  E_IMAGE_TOO_MANY_FILES: {
+    exit: EXIT.usage,
+    meaning: "An image, or a directory to copy into one, has too many files.",
+    hint: "Leave out what the services do not need.",
+  },
+  E_IMAGE_LINK_LOOP: {
+    exit: EXIT.usage,
+    meaning: "Symbolic links of an image lead in a circle.",
+    hint: "Remove one of the links named.",
+  },
+  E_IMAGE_MANIFEST: {
+    exit: EXIT.failure,
+    meaning: "A manifest in the cache is damaged.",
+    hint: "Remove the cache directory named by --cache-dir and build again.",
+  },
+  E_IMAGE_TAR: {
+    exit: EXIT.usage,
+    meaning: "A tar archive is damaged, cut off, or of a form that is not taken.",
+    hint: "Make the archive again; GNU tar's and the POSIX formats are understood.",
+  },
+  E_IMAGE_TAR_NAME: {
+    exit: EXIT.usage,
+    meaning: "A member of a tar archive has a name that leads outside or has no clear meaning.",
+    hint: "Do not trust the archive; names must be relative and without `..`.",
+  },
+  E_IMAGE_TAR_DUPLICATE: {
+    exit: EXIT.usage,
+    meaning: "A tar archive holds the same path twice, so what it means depends on who reads it.",
+    hint: "Make the archive again with every path once.",
+  },
+  E_IMAGE_TAR_LINK: {
+    exit: EXIT.usage,
+    meaning: "A hard link of a tar archive names a file that is not there.",
+    hint: "Make the archive again; the linked file must come before the link.",
+  },
+  E_IMAGE_TAR_TOO_LARGE: {
+    exit: EXIT.resources,
+    meaning: "A tar archive is larger than the limit once decompressed, or grows out of all proportion.",
+    hint: "Do not trust the archive unless you made it; split what is too large.",
+  },
+  E_IMAGE_COMPRESSION: {
+    exit: EXIT.usage,
+    meaning: "Compressed data is damaged or cut off.",
+    hint: "Fetch or make the file again.",
+  },
+} as const satisfies Record<string, ErrorEntry>;

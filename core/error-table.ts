@@ -1,0 +1,24 @@
+/**
+ * Every refusal the toolkit can make: code, exit status, meaning, general hint. `docs/errors.md` is written from
+ * this table (`npm run docs:errors`) and a test compares the two.
+ */
+import { CONFIG_ERRORS } from "./error-codes/config.ts";
+import { ENCLAVE_ERRORS } from "./error-codes/enclave.ts";
+import { GENERAL_ERRORS } from "./error-codes/general.ts";
+import { HOST_ERRORS } from "./error-codes/host.ts";
+import { IMAGE_ERRORS } from "./error-codes/image.ts";
+
+export const ERROR_TABLE = {
+  ...GENERAL_ERRORS,
+  ...CONFIG_ERRORS,
+  ...IMAGE_ERRORS,
+  ...HOST_ERRORS,
+  ...ENCLAVE_ERRORS,
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_TABLE;
+
+/** True if `code` is one of ours, for codes that arrive as text. */
+export function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(ERROR_TABLE, code);
+}

@@ -1,0 +1,84 @@
+/** The whole of enclave.yaml. Unknown keys are errors; keys of later releases are refused by name (later-keys.ts). */
+import { z } from "zod";
+
+import { parseBytes } from "./quantities.ts";
+import { parsePortMapping } from "./port-mapping.ts";
+import { AbsolutePath, ServiceName, ServiceSchema } from "./service-schema.ts";
+
+const MIB = 1024 ** 2;
+
+export const EnclaveName = z
+  .string()
+  .regex(
+    /^[a-z0-9][a-z0-9-]{0,31}$/,
+    "a name has 1 to 32 of a-z, 0-9 and -, and begins with a letter or digit",
+  );
+
+const Bytes = z.union([z.string(), z.number().int().positive()]).transform((value, context) => {
+  const bytes = typeof value === "number" ? value : parseBytes(value);
+  if (bytes !== undefined) return bytes;
+  context.addIssue({ code: "custom", message: `${JSON.stringify(value)} is no size: write 512MiB or 1GiB` });
+  return z.NEVER;
+});
+
+const PackageName = z.string().regex(/^[a-z0-9][a-z0-9+.-]{1,127}$/, "is no name of a Debian package");
+
+const HostPath = z
+  .string()
+  .min(1)
+  .max(4096)
+  .refine((text) => !text.includes("\0"), "must not contain a NUL character");
+
+const Base = z.union(
+  [
+    z.literal("host"),
+    z.strictObject({ debian: z.array(PackageName).max(500) }),
+    z.strictObject({ oci: HostPath }),
+    z.strictObject({ directory: HostPath }),
+  ],
+  { error: "write { debian: [packages] }, { oci: FILE }, { directory: DIR } or host" },
+);
+
+const Image = z.strictObject({
+  base: Base,
+  copy: z
+    .array(z.strictObject({ from: HostPath, to: AbsolutePath }))
+    .max(1000)
+    .default([]),
+});
+
+const Ports = z
+  .array(
+    z.union([z.string(), z.number().int()]).transform((value, context) => {
+      const port = parsePortMapping(String(value));
+      if (port !== undefined) return port;
+      context.addIssue({
+        code: "custom",
+        message: `${JSON.stringify(value)} is no port mapping: write "127.0.0.1:8080:80"`,
+        params: { error: "E_CONFIG_PORT" },
+      });
+      return z.NEVER;
+    }),
+  )
+  .max(256);
+
+export const EnclaveSchema = z.strictObject({
+  name: EnclaveName,
+  mode: z.enum(["development", "production"]),
+  image: Image,
+  resources: z
+    .strictObject({
+      cpus: z.number().int().min(1).max(1024).default(2),
+      memory: Bytes.refine((bytes) => bytes >= 64 * MIB, "an enclave needs at least 64MiB").default(
+        1024 * MIB,
+      ),
+    })
+    .prefault({}),
+  services: z.record(ServiceName, ServiceSchema).default({}),
+  ports: Ports.default([]),
+  attestation: z.strictObject({ provider: z.enum(["nitro", "development"]).optional() }).prefault({}),
+  logs: z.strictObject({ ship: z.boolean().optional() }).prefault({}),
+  local: z.strictObject({ single_user: z.boolean().default(false) }).prefault({}),
+});
+
+export type EnclaveYaml = z.output<typeof EnclaveSchema>;

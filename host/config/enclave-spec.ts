@@ -1,0 +1,46 @@
+import type { DependencyCondition, Healthcheck, RestartPolicy } from "../../wire/enclave-config.ts";
+import type { ImageSpec } from "../../wire/image-spec.ts";
+
+/** A service of enclave.yaml with defaults filled in; what only the image knows (its users, ENTRYPOINT) is open. */
+export interface ServiceSpec {
+  readonly name: string;
+  /** Replaces the image's ENTRYPOINT where given. */
+  readonly entrypoint?: readonly string[];
+  /** Replaces the image's CMD where given. */
+  readonly command?: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  readonly workingDir?: string;
+  /** As in Docker: name, uid, name:group or uid:gid. */
+  readonly user?: string;
+  readonly dependsOn: readonly { readonly service: string; readonly condition: DependencyCondition }[];
+  readonly restart: RestartPolicy;
+  readonly stopSignal: string;
+  readonly stopGracePeriodMs: number;
+  readonly healthcheck?: Healthcheck;
+}
+
+export interface PortSpec {
+  /** IP address on the host. */
+  readonly hostAddress: string;
+  /** 0: the kernel chooses a free one. */
+  readonly hostPort: number;
+  /** TCP port of a service inside. */
+  readonly servicePort: number;
+}
+
+/** enclave.yaml, validated: host/config/load-spec.ts makes it. */
+export interface EnclaveSpec {
+  /** Absolute path of the YAML file. */
+  readonly file: string;
+  readonly name: string;
+  readonly mode: "development" | "production";
+  readonly attestation: "nitro" | "development";
+  readonly image: ImageSpec;
+  readonly resources: { readonly cpus: number; readonly memoryBytes: number };
+  /** Empty: the image's own ENTRYPOINT and CMD are the one service. */
+  readonly services: readonly ServiceSpec[];
+  readonly ports: readonly PortSpec[];
+  readonly logs: { readonly ship: boolean };
+  /** local: { single_user: true } */
+  readonly singleUser: boolean;
+}

@@ -1,0 +1,134 @@
+/** enclave.yaml to EnclaveSpec: read, refuse keys of later releases, check the schema, then what spans keys. */
+import { stat } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+
+import { isErrno, KitError } from "../../core/errors.ts";
+import { readYamlFile, type YamlFile, type YamlPath } from "../../core/yaml-file.ts";
+import type { BaseSpec, ImageSpec } from "../../wire/image-spec.ts";
+import { decodeYaml } from "./decode-yaml.ts";
+import { checkDependencies } from "./dependency-check.ts";
+import { EnclaveSchema, type EnclaveYaml } from "./enclave-schema.ts";
+import type { EnclaveSpec, PortSpec, ServiceSpec } from "./enclave-spec.ts";
+import { refuseLaterKeys } from "./later-keys.ts";
+import { formatPortMapping } from "./port-mapping.ts";
+
+/**
+ * Reads and validates `path`.
+ * @throws E_CONFIG_* with file:line:column.
+ */
+export async function loadEnclaveSpec(path: string): Promise<EnclaveSpec> {
+  const file = await readYamlFile(resolve(path));
+  refuseLaterKeys(file);
+  const yaml = decodeYaml(EnclaveSchema, file);
+  const services = Object.entries(yaml.services).map(([name, service]) => toServiceSpec(name, service));
+  checkServices(services, yaml, file);
+  checkDependencies(services, file);
+  checkPorts(yaml.ports, file);
+  checkMode(yaml, file);
+  return {
+    file: file.path,
+    name: yaml.name,
+    mode: yaml.mode,
+    attestation: yaml.attestation.provider ?? (yaml.mode === "development" ? "development" : "nitro"),
+    image: await resolveImage(yaml, file),
+    resources: { cpus: yaml.resources.cpus, memoryBytes: yaml.resources.memory },
+    services,
+    ports: yaml.ports,
+    logs: { ship: yaml.logs.ship ?? yaml.mode === "development" },
+    singleUser: yaml.local.single_user,
+  };
+}
+
+function toServiceSpec(name: string, service: EnclaveYaml["services"][string]): ServiceSpec {
+  return {
+    name,
+    ...(service.entrypoint === undefined ? {} : { entrypoint: service.entrypoint }),
+    ...(service.command === undefined ? {} : { command: service.command }),
+    environment: service.environment,
+    ...(service.working_dir === undefined ? {} : { workingDir: service.working_dir }),
+    ...(service.user === undefined ? {} : { user: service.user }),
+    dependsOn: service.depends_on,
+    restart: service.restart,
+    stopSignal: service.stop_signal,
+    stopGracePeriodMs: service.stop_grace_period,
+    ...(service.healthcheck === undefined ? {} : { healthcheck: service.healthcheck }),
+  };
+}
+
+/** Only an OCI image brings a command of its own. */
+function checkServices(services: readonly ServiceSpec[], yaml: EnclaveYaml, file: YamlFile): void {
+  if (typeof yaml.image.base === "object" && "oci" in yaml.image.base) return;
+  if (services.length === 0) throw invalid(file, ["services"], "at least one service is required");
+  for (const service of services) {
+    if (service.command !== undefined || service.entrypoint !== undefined) continue;
+    throw invalid(
+      file,
+      ["services", service.name],
+      "command is required: this base has no command of its own",
+    );
+  }
+}
+
+function invalid(file: YamlFile, path: YamlPath, why: string): KitError {
+  return new KitError("E_CONFIG_INVALID", `${file.locate(path)}: ${path.join(".")}: ${why}`);
+}
+
+/** What production must never allow. */
+function checkMode(yaml: EnclaveYaml, file: YamlFile): void {
+  if (yaml.mode !== "production") return;
+  if (yaml.local.single_user) {
+    throw invalid(
+      file,
+      ["local", "single_user"],
+      "mode: production keeps every service under a uid of its own",
+    );
+  }
+  if (yaml.image.base === "host")
+    throw invalid(file, ["image", "base"], "mode: production cannot use the host's files");
+}
+
+function checkPorts(ports: readonly PortSpec[], file: YamlFile): void {
+  const seen = new Map<string, number>();
+  for (const [index, port] of ports.entries()) {
+    const key = `${port.hostAddress} ${port.hostPort}`;
+    const earlier = seen.get(key);
+    if (earlier !== undefined && port.hostPort !== 0) {
+      const message = `${file.locate(["ports", index])}: ports.${index}: ${formatPortMapping(port)} publishes the port of ports.${earlier} again`;
+      throw new KitError("E_CONFIG_PORT", message);
+    }
+    seen.set(key, index);
+  }
+}
+
+async function resolveImage(yaml: EnclaveYaml, file: YamlFile): Promise<ImageSpec> {
+  const base = await resolveBase(yaml.image.base, file);
+  const copy = [];
+  for (const [index, item] of yaml.image.copy.entries()) {
+    const from = await resolveExisting(item.from, file, ["image", "copy", index, "from"]);
+    copy.push({ from, to: item.to });
+  }
+  return { base, copy };
+}
+
+async function resolveBase(base: EnclaveYaml["image"]["base"], file: YamlFile): Promise<BaseSpec> {
+  if (base === "host") return { kind: "host" };
+  if ("debian" in base) return { kind: "debian", packages: base.debian };
+  if ("oci" in base) {
+    return { kind: "oci", path: await resolveExisting(base.oci, file, ["image", "base", "oci"]) };
+  }
+  const path = await resolveExisting(base.directory, file, ["image", "base", "directory"]);
+  return { kind: "directory", path };
+}
+
+/** @throws E_CONFIG_FILE_MISSING */
+async function resolveExisting(path: string, file: YamlFile, at: YamlPath): Promise<string> {
+  const absolute = resolve(dirname(file.path), path);
+  try {
+    await stat(absolute);
+    return absolute;
+  } catch (error) {
+    const reason = isErrno(error) ? error.code : String(error);
+    const message = `${file.locate(at)}: ${at.join(".")}: cannot read ${absolute}: ${reason}`;
+    throw new KitError("E_CONFIG_FILE_MISSING", message, { cause: error });
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * The measured configuration: what `enclave.yaml` became after validation and build, stored in the image at
+ * RUNTIME.config. The supervisor acts on nothing else. Its JSON is canonical (sorted keys), so it is reproducible.
+ */
+export const CONFIG_VERSION = 1;
+
+export type DependencyCondition = "service_started" | "service_healthy" | "service_completed_successfully";
+
+export type RestartPolicy =
+  | { readonly policy: "no" }
+  | { readonly policy: "always" }
+  | { readonly policy: "unless-stopped" }
+  /** maximumRetries absent: no limit. */
+  | { readonly policy: "on-failure"; readonly maximumRetries?: number };
+
+export type HealthTest =
+  | { readonly kind: "exec"; readonly command: readonly string[] }
+  /** GET on 127.0.0.1; healthy if the status is 200 to 399. */
+  | { readonly kind: "http"; readonly port: number; readonly path: string }
+  /** Healthy if a connection to 127.0.0.1:port opens. */
+  | { readonly kind: "tcp"; readonly port: number };
+
+export interface Healthcheck {
+  readonly test: HealthTest;
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  /** Failures in a row that make a service unhealthy. */
+  readonly retries: number;
+  /** Failures within this time from the start do not count. */
+  readonly startPeriodMs: number;
+}
+
+export interface ServiceUser {
+  readonly name: string;
+  readonly uid: number;
+  readonly gid: number;
+  /** Supplementary groups, ascending. */
+  readonly groups: readonly number[];
+  readonly home: string;
+}
+
+export interface ServiceConfig {
+  readonly name: string;
+  /** Program and arguments; a program without a slash is looked up in the service's PATH. */
+  readonly command: readonly string[];
+  /** The whole environment: nothing is inherited. */
+  readonly environment: Readonly<Record<string, string>>;
+  readonly workingDir: string;
+  readonly user: ServiceUser;
+  readonly dependsOn: readonly { readonly service: string; readonly condition: DependencyCondition }[];
+  readonly restart: RestartPolicy;
+  /** A name such as SIGTERM. */
+  readonly stopSignal: string;
+  /** Time from the stop signal to SIGKILL. */
+  readonly stopGracePeriodMs: number;
+  readonly healthcheck?: Healthcheck;
+}
+
+export interface EnclaveConfig {
+  readonly version: typeof CONFIG_VERSION;
+  readonly name: string;
+  readonly mode: "development" | "production";
+  readonly attestation: "nitro" | "development";
+  /** In the order of the YAML. */
+  readonly services: readonly ServiceConfig[];
+  /** Service ports on 127.0.0.1 that the ingress listener may reach, ascending. */
+  readonly ingressPorts: readonly number[];
+  readonly logs: { readonly ship: boolean };
+  /** The operator allows every service to run under one uid where no more can be had. */
+  readonly singleUser: boolean;
+}

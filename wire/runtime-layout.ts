@@ -1,0 +1,39 @@
+/**
+ * Where the toolkit's own files lie inside every root file system, and the descriptors its processes inherit.
+ * native/init.c and native/service-exec.c hold the same constants; a test compares them.
+ */
+export const RUNTIME = {
+  /** Folder of everything below that is ours. */
+  directory: "/opt/enclave",
+  /** PID 1, static. */
+  init: "/opt/enclave/init",
+  /** Sets groups, uid, no_new_privs and limits, then execs a service; static. */
+  serviceExec: "/opt/enclave/service-exec",
+  /** Node's executable. */
+  node: "/opt/enclave/bin/node",
+  /** The dynamic loader and the libraries that Node needs, so that no library of the image is trusted by us. */
+  loader: "/opt/enclave/lib/ld.so",
+  libraries: "/opt/enclave/lib",
+  /** Bundles. */
+  supervisor: "/opt/enclave/supervisor.mjs",
+  gateway: "/opt/enclave/gateway.mjs",
+  /** Arguments of the supervisor, one per line, at most 4096 bytes: what init executes. */
+  supervisorArgv: "/opt/enclave/supervisor.argv",
+  /** Kernel modules to load at boot, one path per line; optional. */
+  modules: "/opt/enclave/modules",
+  /** The measured configuration (wire/enclave-config.ts). */
+  config: "/opt/enclave/enclave.json",
+  /** Appended to the default PATH of services, so that `node` is found where the image brings none. */
+  binaries: "/opt/enclave/bin",
+} as const;
+
+/** Descriptors that init gives to the supervisor. */
+export const SUPERVISOR_FD = {
+  /** Directory of the local backend's vsock sockets; not open where vsock is AF_VSOCK. */
+  vsockDirectory: 3,
+  /** Write end of a pipe to init: one line `ready` or `fail <CODE> <reason>` (at most 512 bytes). */
+  notify: 4,
+} as const;
+
+/** uid and gid of the gateway inside the enclave. */
+export const GATEWAY_ID = 64001;
