@@ -128,4 +128,34 @@ export const IMAGE_ERRORS = {
     meaning: "Compressed data is damaged or cut off.",
     hint: "Fetch or make the file again.",
   },
+  E_IMAGE_SOURCE: {
+    exit: EXIT.usage,
+    meaning: "A file that should go into an image is of a kind that cannot, or cannot be read.",
+    hint: "Remove it from what is copied, or correct its permissions.",
+  },
+  E_IMAGE_USER_UNKNOWN: {
+    exit: EXIT.usage,
+    meaning: "`user:` names a user or group that the image does not have.",
+    hint: "Correct the name, or add the package that brings the user.",
+  },
+  E_IMAGE_TREE: {
+    exit: EXIT.failure,
+    meaning: "The files of an image cannot be written into the cache.",
+    hint: "Look at the message; the cache can be moved with --cache-dir.",
+  },
+  E_IMAGE_OCI: {
+    exit: EXIT.usage,
+    meaning: "What `oci:` names is no OCI image, or a damaged one.",
+    hint: "Use an OCI layout directory, a tar of one, or the output of `docker save`.",
+  },
+  E_IMAGE_OCI_PLATFORM: {
+    exit: EXIT.usage,
+    meaning: "The OCI image has nothing for this processor.",
+    hint: "Fetch the image for linux on this machine's processor.",
+  },
+  E_IMAGE_OCI_DIGEST: {
+    exit: EXIT.usage,
+    meaning: "Content of an OCI image is not what its digest or size says.",
+    hint: "Fetch the image again; do not use it as it is.",
+  },
 } as const satisfies Record<string, ErrorEntry>;

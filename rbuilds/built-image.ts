@@ -1,0 +1,17 @@
+import type { EnclaveConfig } from "../wire/enclave-config.ts";
+
+/** A finished image in the cache: what a backend starts. */
+export interface BuiltImage {
+  /** SHA-256 of the manifest, lower-case hex: names the image. */
+  readonly digest: string;
+  /** File that holds the manifest (rbuilds/manifest-file.ts). */
+  readonly manifestPath: string;
+  readonly blobsDirectory: string;
+  readonly config: EnclaveConfig;
+  /** Bytes of all file contents, each blob once: what the image takes in the memory of an enclave. */
+  readonly contentBytes: number;
+  /** Paths of the host bound read-only at the same place; only for `base: host`. */
+  readonly hostBinds: readonly string[];
+  /** What the operator should know, one sentence each. */
+  readonly warnings: readonly string[];
+}

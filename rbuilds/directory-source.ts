@@ -1,0 +1,76 @@
+/** Files of the host as part of an image: modes are kept, owners are not (they mean nothing inside). */
+import type { Stats } from "node:fs";
+import { lstat, readdir, readlink, stat } from "node:fs/promises";
+import { join } from "node:path";
+
+import { isErrno, KitError } from "../core/errors.ts";
+import type { BlobStore } from "./blob-store.ts";
+import { compareBytes, type FileTree, joinPath } from "./file-tree.ts";
+
+export interface DirectorySourceOptions {
+  readonly tree: FileTree;
+  readonly blobs: BlobStore;
+  /** Of every file; root unless told. */
+  readonly owner?: { readonly uid: number; readonly gid: number };
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Adds the file or directory `from` of the host at `to`. A link in `from` itself is followed; links below stay links.
+ * @throws E_CONFIG_FILE_MISSING, E_IMAGE_SOURCE for devices, sockets and files that cannot be read.
+ */
+export async function addDirectory(from: string, to: string, options: DirectorySourceOptions): Promise<void> {
+  const info = await stat(from).catch((error: unknown) => {
+    const reason = isErrno(error) ? error.code : String(error);
+    throw new KitError("E_CONFIG_FILE_MISSING", `cannot read ${from}: ${reason}`, { cause: error });
+  });
+  // As when a layer is unpacked, links in the parents of the target are followed inside the image.
+  const place = to === "/" ? "/" : placeInside(options.tree, to);
+  await addEntry(from, place, info, options);
+}
+
+function placeInside(tree: FileTree, to: string): string {
+  const path = to.endsWith("/") ? to.slice(0, -1) : to;
+  const cut = path.lastIndexOf("/");
+  return joinPath(tree.resolve(path.slice(0, cut) || "/"), path.slice(cut + 1));
+}
+
+async function addEntry(
+  from: string,
+  to: string,
+  info: Stats,
+  options: DirectorySourceOptions,
+): Promise<void> {
+  options.signal?.throwIfAborted();
+  const base = {
+    path: to,
+    mode: info.mode & 0o7777,
+    uid: options.owner?.uid ?? 0,
+    gid: options.owner?.gid ?? 0,
+  };
+  if (info.isDirectory()) {
+    if (options.tree.get(to)?.type !== "directory" || to !== "/")
+      options.tree.set({ ...base, type: "directory" });
+    const names = await readable(from, readdir(from));
+    for (const name of names.sort(compareBytes)) {
+      const child = join(from, name);
+      await addEntry(child, joinPath(to, name), await readable(child, lstat(child)), options);
+    }
+  } else if (info.isSymbolicLink()) {
+    options.tree.set({ ...base, mode: 0o777, type: "symlink", target: await readable(from, readlink(from)) });
+  } else if (info.isFile()) {
+    const { digest, size } = await readable(from, options.blobs.putFile(from, { signal: options.signal }));
+    options.tree.set({ ...base, type: "file", digest, size });
+  } else {
+    throw new KitError("E_IMAGE_SOURCE", `${from} is neither file, directory nor symbolic link`);
+  }
+}
+
+async function readable<T>(path: string, reading: Promise<T>): Promise<T> {
+  try {
+    return await reading;
+  } catch (error) {
+    if (!isErrno(error) || error.code === "ENOSPC") throw error;
+    throw new KitError("E_IMAGE_SOURCE", `cannot read ${path}: ${error.code}`, { cause: error });
+  }
+}
