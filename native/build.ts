@@ -1,0 +1,158 @@
+/**
+ * Builds the three static C programs: init and service-exec (enclave), launcher (host).
+ *
+ * Static, so that they run in any root file system and in none; position of the sources, time and user leave no trace
+ * in the result. What `npm ci` builds here runs on this machine only: an EIF gets programs built from locked packages.
+ */
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { access, mkdir, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+import { writeFileAtomic } from "../core/atomic-file.ts";
+import { isErrno, KitError } from "../core/errors.ts";
+
+const run = promisify(execFile);
+
+const FLAGS = [
+  "-std=c17",
+  "-D_GNU_SOURCE",
+  "-O2",
+  "-static",
+  "-Wall",
+  "-Wextra",
+  "-Werror",
+  "-fstack-protector-strong",
+  // Some distributions define it themselves, with another value.
+  "-U_FORTIFY_SOURCE",
+  "-D_FORTIFY_SOURCE=2",
+  "-Wl,-z,relro,-z,now",
+  "-s",
+] as const;
+
+const PROGRAMS = ["init", "launcher", "service-exec"] as const;
+const SHARED_FOLDER = "common";
+const STAMP = "stamp";
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const COMPILE_TIMEOUT_MS = 120_000;
+const MAX_COMPILER_OUTPUT_BYTES = 1 << 20;
+
+export interface NativeBuildOptions {
+  /** Where `cc` and its tools are looked for; the usual system folders unless told. */
+  readonly path?: string;
+}
+
+export interface NativePrograms {
+  readonly init: string;
+  readonly launcher: string;
+  readonly serviceExec: string;
+}
+
+interface Compiler {
+  readonly environment: Readonly<Record<string, string>>;
+  readonly version: string;
+}
+
+/**
+ * Compiles the programs into `outDir` with the system's `cc` and answers their absolute paths. Does nothing if they
+ * are there and neither sources, flags nor compiler changed. Two builds at once do not disturb one another.
+ * @throws E_NATIVE_COMPILER no C compiler, or no static C library
+ * @throws E_NATIVE_BUILD the compiler refused a source file
+ */
+export async function buildNative(outDir: string, options: NativeBuildOptions = {}): Promise<NativePrograms> {
+  const compiler = await findCompiler(options.path ?? DEFAULT_PATH);
+  const fingerprint = await hashInputs(compiler);
+  if (!(await isCurrent(outDir, fingerprint))) await compileAll(outDir, compiler, fingerprint);
+  return {
+    init: join(outDir, "init"),
+    launcher: join(outDir, "launcher"),
+    serviceExec: join(outDir, "service-exec"),
+  };
+}
+
+async function findCompiler(path: string): Promise<Compiler> {
+  const environment = { PATH: path, LC_ALL: "C" };
+  try {
+    const { stdout } = await run("cc", ["--version"], { env: environment, timeout: COMPILE_TIMEOUT_MS });
+    return { environment, version: stdout };
+  } catch (error) {
+    throw new KitError("E_NATIVE_COMPILER", `no working C compiler \`cc\` in ${path}`, { cause: error });
+  }
+}
+
+/** C files of a folder, in one order everywhere. */
+async function listSources(folder: string): Promise<readonly string[]> {
+  const names = await readdir(join(import.meta.dirname, folder));
+  return names.filter((name) => /\.[ch]$/.test(name)).sort();
+}
+
+async function hashInputs(compiler: Compiler): Promise<string> {
+  const hash = createHash("sha256").update(JSON.stringify([compiler.version, FLAGS]));
+  for (const folder of [SHARED_FOLDER, ...PROGRAMS]) {
+    for (const name of await listSources(folder)) {
+      const content = await readFile(join(import.meta.dirname, folder, name));
+      hash.update(`${folder}/${name} ${content.length}\n`).update(content);
+    }
+  }
+  return hash.digest("hex");
+}
+
+async function isCurrent(outDir: string, fingerprint: string): Promise<boolean> {
+  try {
+    const stamp = await readFile(join(outDir, STAMP), "utf8");
+    for (const program of PROGRAMS) await access(join(outDir, program));
+    return stamp.trim() === fingerprint;
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return false;
+    throw error;
+  }
+}
+
+async function compileAll(outDir: string, compiler: Compiler, fingerprint: string): Promise<void> {
+  await mkdir(outDir, { recursive: true });
+  const work = await mkdtemp(join(outDir, "work-"));
+  try {
+    await Promise.all(PROGRAMS.map((program) => compile(program, join(work, program), compiler)));
+    for (const program of PROGRAMS) await rename(join(work, program), join(outDir, program));
+    await writeFileAtomic(join(outDir, STAMP), `${fingerprint}\n`, { mode: 0o644 });
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+async function compile(program: string, output: string, compiler: Compiler): Promise<void> {
+  const sources: string[] = [];
+  for (const folder of [program, SHARED_FOLDER]) {
+    const names = await listSources(folder);
+    sources.push(...names.filter((name) => name.endsWith(".c")).map((name) => `${folder}/${name}`));
+  }
+  try {
+    await run("cc", [...FLAGS, `-ffile-prefix-map=${import.meta.dirname}=.`, "-o", output, ...sources], {
+      cwd: import.meta.dirname,
+      env: compiler.environment,
+      timeout: COMPILE_TIMEOUT_MS,
+      maxBuffer: MAX_COMPILER_OUTPUT_BYTES,
+    });
+  } catch (error) {
+    throw explainFailure(program, error);
+  }
+}
+
+function explainFailure(program: string, cause: unknown): KitError {
+  const output =
+    cause instanceof Error && "stderr" in cause && typeof cause.stderr === "string"
+      ? cause.stderr
+      : String(cause);
+  const missing = /cannot find -l\w+|fatal error: [\w./]+\.h: No such file|cannot find crt\w+\.o/.exec(
+    output,
+  )?.[0];
+  if (missing !== undefined) {
+    return new KitError("E_NATIVE_COMPILER", `cannot link ${program} statically: ${missing}`, { cause });
+  }
+  const lines = output.split("\n").filter((line) => line.includes("error"));
+  return new KitError("E_NATIVE_BUILD", `cannot compile ${program}: ${lines[0] ?? output.slice(0, 200)}`, {
+    cause,
+    details: { output: output.slice(0, 4000) },
+  });
+}

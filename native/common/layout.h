@@ -1,0 +1,43 @@
+/*
+ * Constants that C and TypeScript share: wire/runtime-layout.ts, wire/ports.ts, wire/init-line.ts and
+ * wire/hybrid-vsock.ts hold the same values, and test/native/constants.test.ts compares them by parsing this file.
+ * One constant a line, no arithmetic: the parser understands only that.
+ */
+#ifndef ENCLAVE_LAYOUT_H
+#define ENCLAVE_LAYOUT_H
+
+/* Files of the toolkit inside every root file system. */
+#define RUNTIME_SUPERVISOR_ARGV "/opt/enclave/supervisor.argv"
+#define RUNTIME_MODULES "/opt/enclave/modules"
+
+/* The file of supervisor arguments: one argument a line. */
+#define SUPERVISOR_ARGV_MAX_BYTES 4096
+#define SUPERVISOR_ARGV_MAX_ARGUMENTS 32
+
+/* Ports on the host that init connects to. */
+#define PORT_HEARTBEAT 9000
+#define PORT_INIT_REPORT 9003
+#define HEARTBEAT_BYTE 0xb7
+
+/* Descriptors. */
+#define SUPERVISOR_FD_VSOCK_DIRECTORY 3
+#define SUPERVISOR_FD_NOTIFY 4
+
+/* Names of sockets in the vsock directory; the port follows the prefix. */
+#define VSOCK_HOST_SOCKET_PREFIX "vsock.sock_"
+
+/* Longest line of init's report and of the supervisor's notices, newline included. */
+#define MAX_INIT_LINE_BYTES 512
+#define MAX_NOTICE_BYTES 512
+
+/* Why init ended the machine. */
+#define END_POWEROFF "poweroff"
+#define END_SUPERVISOR_CRASH_LOOP "supervisor_crash_loop"
+#define END_SUPERVISOR_REFUSED "supervisor_refused"
+#define END_SHUTDOWN_TIMEOUT "shutdown_timeout"
+#define END_INIT_FAILED "init_failed"
+
+/* Exit status by which the supervisor says that a further start would end the same way (EX_CONFIG). */
+#define SUPERVISOR_EXIT_REFUSED 78
+
+#endif

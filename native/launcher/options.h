@@ -1,0 +1,46 @@
+#ifndef ENCLAVE_LAUNCHER_OPTIONS_H
+#define ENCLAVE_LAUNCHER_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define MAX_MAPS 16
+#define MAX_BINDS 32
+
+/* COUNT ids: INSIDE.. in the namespace are OUTSIDE.. on the host. For uids and gids alike. */
+struct id_map {
+    unsigned inside;
+    unsigned outside;
+    unsigned count;
+};
+
+struct bind {
+    const char *source;
+    /* Absolute, inside the new root. */
+    const char *target;
+};
+
+/* What the command line asks for. Strings are borrowed from argv. */
+struct options {
+    /* True for `run`, false for `userns`. */
+    bool whole_sandbox;
+    bool map_self;
+    struct id_map maps[MAX_MAPS];
+    size_t map_count;
+    const char *root;
+    const char *scratch;
+    const char *vsock_directory;
+    unsigned long long tmpfs_bytes;
+    struct bind binds[MAX_BINDS];
+    size_t bind_count;
+    /* -1 where not given. */
+    int lifeline_fd;
+    int report_fd;
+    /* Ended by NULL. */
+    char **command;
+};
+
+/* Fills `options`. On refusal returns a static text that says what is wrong, else NULL. */
+const char *read_options(int argc, char **argv, struct options *options);
+
+#endif

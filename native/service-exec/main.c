@@ -1,0 +1,34 @@
+/*
+ * service-exec: runs inside the enclave, between the supervisor's fork and a service's own program.
+ *
+ * Node can set a child's uid and gid but not its groups, its no_new_privs bit or its death signal, and whatever it
+ * cannot do must not be done by a shell. So the supervisor spawns this, and this becomes the service. The environment
+ * is passed on exactly as it came.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "channel.h"
+#include "lookup.h"
+#include "request.h"
+#include "steps.h"
+
+static const char *subject_of(const struct step *step, const struct request *request)
+{
+    return strcmp(step->name, "directory") == 0 ? request->directory : request->command[0];
+}
+
+int main(int argc, char **argv)
+{
+    struct request request = {.set_identity = true, .parent = getppid()};
+    const char *refusal = read_request(argc, argv, &request);
+    if (refusal != NULL)
+        refuse("arguments", EINVAL, refusal);
+    for (const struct step *step = STEPS; step->name != NULL; step++) {
+        if (!step->run(&request))
+            refuse(step->name, errno, subject_of(step, &request));
+    }
+    int number = execute(request.command, environ);
+    refuse("exec", number, request.command[0]);
+}
