@@ -112,7 +112,8 @@ function readEnvironment(value: unknown, place: string): Record<string, string> 
   if (keys.length > MAX_ITEMS) throw refuse(`${place}: has more than ${MAX_ITEMS} variables`);
   const object = new StrictObject(value, place, keys, refuse);
   const wrong = keys.find((key) => key === "" || key.includes("=") || key.includes("\0"));
-  if (wrong !== undefined) throw refuse(`${place}: ${JSON.stringify(wrong.slice(0, 64))} is no variable name`);
+  if (wrong !== undefined)
+    throw refuse(`${place}: ${JSON.stringify(wrong.slice(0, 64))} is no variable name`);
   return Object.fromEntries(keys.map((key) => [key, object.text(key, { maximum: MAX_TEXT })]));
 }
 

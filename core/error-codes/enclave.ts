@@ -76,4 +76,9 @@ export const ENCLAVE_ERRORS = {
     meaning: "A service was about to make a change of state that its table forbids.",
     hint: "This is a fault of the supervisor: report the message.",
   },
+  E_INGRESS_REFUSED: {
+    exit: EXIT.failure,
+    meaning: "The enclave does not forward connections to a port: not published, closed, or no room.",
+    hint: "Publish the port in enclave.yaml and see that the service listens on it.",
+  },
 } as const satisfies Record<string, ErrorEntry>;

@@ -8,7 +8,9 @@ const server = createServer((request, response) => {
     return;
   }
   response.setHeader("content-type", "application/json");
-  response.end(`${JSON.stringify({ hello: "from inside", host: hostname(), interfaces: Object.keys(networkInterfaces()) })}\n`);
+  response.end(
+    `${JSON.stringify({ hello: "from inside", host: hostname(), interfaces: Object.keys(networkInterfaces()) })}\n`,
+  );
 });
 server.listen(Number(process.env.PORT), "127.0.0.1", () => console.log(`listening on ${process.env.PORT}`));
 process.on("SIGTERM", () => {

@@ -1,0 +1,134 @@
+/**
+ * The gateway as a child of the supervisor: started, watched, started again.
+ *
+ * It gets descriptor 3, its end of the socket pair, and descriptor 4, the directory of vsock sockets (local form). So it
+ * is not started through service-exec, which passes on nothing above 3.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { Duplex } from "node:stream";
+
+import { backoffDelayMs, type BackoffPolicy } from "../core/backoff.ts";
+import type { KitError } from "../core/errors.ts";
+import { GATEWAY_SERVICE } from "../wire/enclave-config-decoder.ts";
+import type { Clock } from "./clock.ts";
+import type { EventStore } from "./event-store.ts";
+import type { LogStore, LogStream } from "./log-store.ts";
+import { describeExit } from "./process-end.ts";
+
+/** Descriptors of the gateway. */
+export const GATEWAY_FD = { supervisor: 3, vsockDirectory: 4 } as const;
+
+export interface GatewayCommand {
+  readonly command: readonly string[];
+  /** Absent: the supervisor's own, where only one uid exists. */
+  readonly identity?: { readonly uid: number; readonly gid: number };
+  /** The supervisor's descriptor of the directory; absent where vsock is AF_VSOCK. */
+  readonly vsockDirectoryFd?: number;
+}
+
+export interface GatewayOptions extends GatewayCommand {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly events: EventStore;
+  readonly logs: LogStore;
+  /** Serves one gateway's socket until it closes. */
+  readonly serve: (stream: Duplex, onViolation: (error: KitError) => void) => void;
+}
+
+const BACKOFF: BackoffPolicy = { initialMs: 50, maximumMs: 5_000, jitter: 0.2 };
+/** A gateway that lived so long starts the series of delays anew. */
+const STEADY_MS = 10_000;
+
+export class GatewayProcess {
+  readonly #options: GatewayOptions;
+  #child: ChildProcess | undefined;
+  #ended: Promise<void> = Promise.resolve();
+  #cancelRestart: () => void = () => undefined;
+  #restarts = 0;
+  #endsInRow = 0;
+  #stopping = false;
+
+  constructor(options: GatewayOptions) {
+    this.#options = options;
+  }
+
+  status(): { readonly pid: number | null; readonly restarts: number } {
+    return { pid: this.#child?.pid ?? null, restarts: this.#restarts };
+  }
+
+  start(): void {
+    const startedMs = this.#options.clock.monotonicMs();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#ended = promise;
+    let child: ChildProcess;
+    try {
+      child = this.#spawn();
+    } catch (error) {
+      resolve();
+      this.#afterEnd(`not executed: ${error instanceof Error ? error.message : String(error)}`, startedMs);
+      return;
+    }
+    this.#child = child;
+    this.#capture(child, "stdout");
+    this.#capture(child, "stderr");
+    const end = (reason: string): void => {
+      if (this.#child !== child) return;
+      this.#child = undefined;
+      resolve();
+      this.#afterEnd(reason, startedMs);
+    };
+    child.once("exit", (code, signal) => end(describeExit(code, signal).reason));
+    child.once("error", (error) => end(`not executed: ${error.message}`));
+    const channel: unknown = child.stdio[GATEWAY_FD.supervisor];
+    if (channel instanceof Duplex) {
+      this.#options.serve(channel, (error) => this.#punish(child, error));
+    }
+  }
+
+  /** SIGTERM, then SIGKILL after `graceMs`; it is not started again. */
+  async stop(graceMs: number): Promise<void> {
+    this.#stopping = true;
+    this.#cancelRestart();
+    const child = this.#child;
+    if (child === undefined) return;
+    child.kill("SIGTERM");
+    const cancel = this.#options.clock.after(graceMs, () => child.kill("SIGKILL"));
+    await this.#ended;
+    cancel();
+  }
+
+  #spawn(): ChildProcess {
+    const { command, identity, vsockDirectoryFd } = this.#options;
+    const [program = "", ...rest] = command;
+    return spawn(program, rest, {
+      // Nothing is inherited: the gateway has no setting but what the supervisor tells it.
+      env: { PATH: "/usr/bin:/bin", HOME: "/", LANG: "C.UTF-8" },
+      cwd: "/",
+      stdio: ["ignore", "pipe", "pipe", "pipe", vsockDirectoryFd ?? "ignore"],
+      ...identity,
+    });
+  }
+
+  #capture(child: ChildProcess, name: LogStream): void {
+    const splitter = this.#options.logs.openStream(GATEWAY_SERVICE, name);
+    child[name]?.on("data", (chunk: Buffer) => splitter.push(chunk));
+    child[name]?.once("close", () => splitter.end());
+  }
+
+  #punish(child: ChildProcess, error: KitError): void {
+    this.#options.events.add(null, `gateway killed: ${error.message}`);
+    child.kill("SIGKILL");
+  }
+
+  #afterEnd(reason: string, startedMs: number): void {
+    if (this.#stopping) return;
+    const { clock, events, random } = this.#options;
+    const wasSteady = clock.monotonicMs() - startedMs >= STEADY_MS;
+    this.#endsInRow = wasSteady ? 1 : this.#endsInRow + 1;
+    events.add(null, `gateway ended: ${reason}`);
+    this.#cancelRestart = clock.after(backoffDelayMs(BACKOFF, this.#endsInRow - 1, random), () => {
+      this.#restarts += 1;
+      this.start();
+    });
+  }
+}

@@ -1,0 +1,75 @@
+/** The gateway: everything in the enclave that parses bytes from outside, with no privilege and no state of its own. */
+import { createServer, type Server } from "node:net";
+import type { Duplex } from "node:stream";
+
+import type { Log } from "../core/log.ts";
+import { IngressAcceptor } from "../pf-proxy/ingress-acceptor.ts";
+import { VSOCK_PORT } from "../wire/ports.ts";
+import { decodeGatewaySettings } from "../wire/supervisor-frames.ts";
+import { createControlApi } from "./control-api.ts";
+import { guestSocketPath, listenAt } from "./guest-listener.ts";
+import { SupervisorClient } from "./supervisor-client.ts";
+
+export interface GatewayRunOptions {
+  /** The socket pair to the supervisor. */
+  readonly supervisor: Duplex;
+  /** For example /proc/self/fd/4. */
+  readonly vsockDirectory: string;
+  readonly log: Log;
+  /** Aborts when the supervisor asks the gateway to end. */
+  readonly stop: AbortSignal;
+}
+
+/** Streams get so long to send the last entries after the enclave's end. */
+const DRAIN_MS = 700;
+
+/** Serves until the supervisor is gone or asks for the end. */
+export async function runGateway({
+  supervisor,
+  vsockDirectory,
+  log,
+  stop,
+}: GatewayRunOptions): Promise<void> {
+  await using stack = new AsyncDisposableStack();
+  const client = new SupervisorClient(supervisor);
+  const settings = decodeGatewaySettings(await client.call({ method: "hello" }));
+  const ingress = stack.use(new IngressAcceptor({ ports: settings.ingressPorts, log }));
+  const listener = createServer({ allowHalfOpen: true, pauseOnConnect: false }, (socket) =>
+    ingress.accept(socket),
+  );
+  await listenAt(listener, guestSocketPath(vsockDirectory, VSOCK_PORT.ingress));
+  stack.defer(() => closeListener(listener));
+  let control: Server | undefined;
+  if (settings.control) {
+    const api = await createControlApi({ client, log });
+    stack.defer(() => api.close());
+    control = api.server;
+    await listenAt(control, guestSocketPath(vsockDirectory, VSOCK_PORT.control));
+  }
+  await client.call({ method: "listening" });
+  await Promise.race([client.closed, aborted(stop)]);
+  if (control !== undefined) await drain(control);
+}
+
+/** No new connections; those that are there may end by themselves for a while. */
+async function drain(server: Server): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, DRAIN_MS);
+  server.close(() => resolve());
+  await promise;
+  clearTimeout(timer);
+}
+
+async function closeListener(server: Server): Promise<void> {
+  if (!server.listening) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  server.close(() => resolve());
+  await promise;
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  signal.addEventListener("abort", () => resolve(), { once: true });
+  await promise;
+}

@@ -1,0 +1,112 @@
+/** One probe of a service's health. Every kind answers within its deadline and leaves nothing behind. */
+import { connect } from "node:net";
+
+import { withDeadline } from "../core/deadline.ts";
+import type { Healthcheck, HealthTest, ServiceConfig } from "../wire/enclave-config.ts";
+import { environmentOf, startProcess } from "./service-process.ts";
+
+export interface ProbeResult {
+  readonly healthy: boolean;
+  /** For people, at most MAX_DETAIL characters. */
+  readonly detail: string;
+}
+
+export interface ProbeContext {
+  readonly service: ServiceConfig;
+  readonly serviceExec: string;
+  readonly setIdentity: boolean;
+}
+
+const MAX_DETAIL = 256;
+const LOOPBACK = "127.0.0.1";
+
+/** Never rejects. @param signal ends the probe early; its result then has no meaning. */
+export async function probeHealth(
+  { test, timeoutMs }: Pick<Healthcheck, "test" | "timeoutMs">,
+  context: ProbeContext,
+  signal: AbortSignal,
+): Promise<ProbeResult> {
+  const deadline = withDeadline(signal, timeoutMs);
+  try {
+    const result = await runProbe(test, context, deadline);
+    return deadline.aborted ? timedOut(timeoutMs) : { ...result, detail: result.detail.slice(0, MAX_DETAIL) };
+  } catch (error) {
+    if (deadline.aborted) return timedOut(timeoutMs);
+    const detail = error instanceof Error ? error.message : String(error);
+    return { healthy: false, detail: detail.slice(0, MAX_DETAIL) };
+  }
+}
+
+function timedOut(timeoutMs: number): ProbeResult {
+  return { healthy: false, detail: `no answer within ${timeoutMs} ms` };
+}
+
+function runProbe(test: HealthTest, context: ProbeContext, signal: AbortSignal): Promise<ProbeResult> {
+  switch (test.kind) {
+    case "exec":
+      return probeExec(test.command, context, signal);
+    case "http":
+      return probeHttp(test.port, test.path, signal);
+    case "tcp":
+      return probeTcp(test.port, signal);
+  }
+}
+
+/** Runs as the service itself: same identity, directory and environment. */
+async function probeExec(
+  command: readonly string[],
+  { service, serviceExec, setIdentity }: ProbeContext,
+  signal: AbortSignal,
+): Promise<ProbeResult> {
+  let output = "";
+  const sink = {
+    push: (chunk: Uint8Array): void => {
+      if (output.length < MAX_DETAIL) output += Buffer.from(chunk.subarray(0, MAX_DETAIL)).toString("utf8");
+    },
+    end: (): void => undefined,
+  };
+  const { user, workingDir } = service;
+  const started = startProcess({
+    serviceExec,
+    setIdentity,
+    user,
+    workingDir,
+    environment: environmentOf(service),
+    command,
+    openOutput: () => sink,
+  });
+  const kill = (): void => started.kill("SIGKILL");
+  signal.addEventListener("abort", kill, { once: true });
+  if (signal.aborted) kill();
+  const end = await started.ended;
+  signal.removeEventListener("abort", kill);
+  const printed = output.trim();
+  return { healthy: end.clean, detail: printed === "" ? end.reason : `${end.reason}: ${printed}` };
+}
+
+async function probeHttp(port: number, path: string, signal: AbortSignal): Promise<ProbeResult> {
+  // Loaded by the first such probe: most enclaves have none, and it takes megabytes.
+  const { get } = await import("node:http");
+  return new Promise((resolve, reject) => {
+    const request = get({ host: LOOPBACK, port, path, agent: false, signal }, (response) => {
+      const status = response.statusCode ?? 0;
+      response.destroy();
+      resolve({ healthy: status >= 200 && status < 400, detail: `HTTP status ${status}` });
+    });
+    request.on("error", reject);
+  });
+}
+
+async function probeTcp(port: number, signal: AbortSignal): Promise<ProbeResult> {
+  const socket = connect({ host: LOOPBACK, port });
+  const { promise, resolve, reject } = Promise.withResolvers<ProbeResult>();
+  const abort = (): void => reject(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  socket.once("connect", () => resolve({ healthy: true, detail: "connected" })).on("error", reject);
+  try {
+    return await promise;
+  } finally {
+    signal.removeEventListener("abort", abort);
+    socket.destroy();
+  }
+}

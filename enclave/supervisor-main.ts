@@ -1,0 +1,38 @@
+/** The supervisor as a program: what init starts inside the enclave. */
+import { createLog } from "../core/log.ts";
+import { GATEWAY_ID, RUNTIME, SUPERVISOR_FD } from "../wire/runtime-layout.ts";
+import { runSupervisor } from "./boot.ts";
+
+const log = createLog({
+  write: (line) => process.stderr.write(line),
+  now: () => Date.now(),
+  fields: { program: "supervisor" },
+});
+process.on("unhandledRejection", (error) => {
+  log.error("a fault of the supervisor", { reason: error instanceof Error ? error.stack : String(error) });
+  process.exit(1);
+});
+process.on("SIGHUP", () => undefined);
+
+const status = await runSupervisor({
+  arguments: process.argv.slice(2),
+  layout: {
+    config: RUNTIME.config,
+    serviceExec: RUNTIME.serviceExec,
+    node: RUNTIME.node,
+    loader: RUNTIME.loader,
+    libraries: RUNTIME.libraries,
+    gateway: RUNTIME.gateway,
+    logDirectory: "/var/log/enclave",
+    uidMap: "/proc/self/uid_map",
+  },
+  vsockDirectoryFd: SUPERVISOR_FD.vsockDirectory,
+  notifyFd: SUPERVISOR_FD.notify,
+  gatewayId: GATEWAY_ID,
+  pid: process.pid,
+  log,
+  onStopSignal: (handler) => {
+    for (const name of ["SIGTERM", "SIGINT"]) process.on(name, () => handler(name));
+  },
+});
+process.exit(status);

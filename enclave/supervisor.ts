@@ -1,0 +1,148 @@
+/**
+ * The supervisor: gateway and services of one enclave, from start to the ordered end.
+ *
+ * It waits on no service without a deadline, parses no bytes from outside (the gateway does), and everything it keeps
+ * is bounded. It acts on the measured configuration and on nothing else.
+ */
+import type { Log } from "../core/log.ts";
+import type { EnclaveStatus } from "../wire/control.ts";
+import type { EnclaveConfig } from "../wire/enclave-config.ts";
+import type { Clock } from "./clock.ts";
+import { EventStore } from "./event-store.ts";
+import { type GatewayCommand, GatewayProcess } from "./gateway-process.ts";
+import { LogFile } from "./log-file.ts";
+import { LogStore } from "./log-store.ts";
+import { RESTART_TIMING, type RestartTiming } from "./restart-policy.ts";
+import { ServiceGroup } from "./service-group.ts";
+import { carryOut } from "./supervisor-calls.ts";
+import { serveGateway } from "./supervisor-server.ts";
+
+export interface SupervisorOptions {
+  readonly config: EnclaveConfig;
+  /** 1 for the first supervisor of this boot. */
+  readonly generation: number;
+  /** How the one before ended, or null. */
+  readonly previousExit: string | null;
+  readonly pid: number;
+  readonly serviceExec: string;
+  /** False where only one uid exists. */
+  readonly setIdentity: boolean;
+  readonly gateway: GatewayCommand;
+  /** Folder of log files; absent: lines are kept in memory only. */
+  readonly logDirectory?: string;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  readonly timing?: RestartTiming;
+  /** The gateway listens, for the first time. */
+  readonly onReady: () => void;
+}
+
+/** Time that the gateway gets to send the last logs and events to its clients. */
+const GATEWAY_GRACE_MS = 1_000;
+
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  readonly #events: EventStore;
+  readonly #logs: LogStore;
+  readonly #files: LogFile[] = [];
+  readonly #services: ServiceGroup;
+  readonly #gateway: GatewayProcess;
+  readonly #ended = Promise.withResolvers<void>();
+  #isReady = false;
+  #shutdown: Promise<void> | undefined;
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+    const { clock, random, generation, config } = options;
+    const epochMs = (): number => clock.epochMs();
+    this.#events = new EventStore({ generation, epochMs });
+    this.#logs = new LogStore({ generation, epochMs, ...this.#fileOpener() });
+    const shared = { clock, random, events: this.#events, logs: this.#logs };
+    const { serviceExec, setIdentity, timing = RESTART_TIMING } = options;
+    this.#services = new ServiceGroup(config.services, { ...shared, serviceExec, setIdentity, timing });
+    const serve = this.#createServe();
+    this.#gateway = new GatewayProcess({ ...options.gateway, ...shared, serve });
+  }
+
+  /** Resolves when everything has ended in order after `shutDown`. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  start(): void {
+    const { generation, previousExit } = this.#options;
+    const before = previousExit === null ? "" : `; the one before ${previousExit}`;
+    this.#events.add(null, `supervisor ${generation} started${before}`);
+    this.#gateway.start();
+    this.#services.start();
+  }
+
+  status(): EnclaveStatus {
+    const { config, pid, generation, previousExit, setIdentity } = this.#options;
+    return {
+      name: config.name,
+      mode: config.mode,
+      attestation: config.attestation,
+      supervisor: { pid, restarts: Math.max(0, generation - 1), previousExit },
+      gateway: this.#gateway.status(),
+      isolated: setIdentity,
+      stopping: this.#shutdown !== undefined,
+      services: this.#services.status(),
+    };
+  }
+
+  /** Stops services in order, then the gateway. Further calls change nothing. */
+  shutDown(reason: string): void {
+    this.#shutdown ??= this.#shutDownInOrder(reason);
+  }
+
+  async #shutDownInOrder(reason: string): Promise<void> {
+    const { log } = this.#options;
+    this.#events.add(null, `stopping: ${reason}`);
+    log.info("stopping", { reason });
+    try {
+      await this.#services.stopAll();
+      this.#events.add(null, "all services have ended");
+      this.#events.close();
+      this.#logs.close();
+      await this.#gateway.stop(GATEWAY_GRACE_MS);
+      await Promise.all(this.#files.map((file) => file[Symbol.asyncDispose]()));
+      this.#ended.resolve();
+    } catch (error) {
+      this.#ended.reject(error);
+    }
+  }
+
+  #createServe(): ConstructorParameters<typeof GatewayProcess>[0]["serve"] {
+    const targets = {
+      config: this.#options.config,
+      services: this.#services,
+      events: this.#events,
+      logs: this.#logs,
+      status: () => this.status(),
+      onListening: () => this.#becomeReady(),
+      onPoweroff: () => this.shutDown("poweroff was asked for"),
+    };
+    return (stream, onViolation) => {
+      serveGateway(stream, { carryOut: (call, signal) => carryOut(call, targets, signal), onViolation });
+    };
+  }
+
+  #becomeReady(): void {
+    if (this.#isReady) return;
+    this.#isReady = true;
+    this.#options.onReady();
+  }
+
+  #fileOpener(): { readonly openFile?: (service: string) => LogFile } {
+    const { logDirectory: directory, log } = this.#options;
+    if (directory === undefined) return {};
+    const openFile = (service: string): LogFile => {
+      const file = new LogFile({ directory, service, log });
+      this.#files.push(file);
+      return file;
+    };
+    return { openFile };
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * The contract between a runner and whatever an enclave runs on. Provisional until a second backend has passed its
+ * compliance suite.
+ *
+ * A machine goes through its life once: opened (nothing runs yet, handlers can be set), started, exited. Closing it
+ * ends it in any state and leaves nothing behind.
+ */
+import type { Socket } from "node:net";
+import type { Readable } from "node:stream";
+
+/** How the machine's process ended. */
+export interface MachineExit {
+  /** Exit status, or null when killed by `signal`. */
+  readonly status: number | null;
+  /** Name of the signal that killed the machine's init or its process. */
+  readonly signal: string | null;
+}
+
+export interface Machine extends AsyncDisposable {
+  /** Hears connections that the enclave opens to `port` of the host. Call before `start`: init dials at once. */
+  onConnect(port: number, handler: (socket: Socket) => void): Promise<void>;
+  /** @throws E_BACKEND_LAUNCH and its more exact relatives. */
+  start(signal: AbortSignal): Promise<void>;
+  /** Connects to `port` of the enclave. @throws E_BACKEND_CONNECT, E_DEADLINE */
+  connect(port: number, signal: AbortSignal): Promise<Socket>;
+  /** What the machine prints on its console, from the start. */
+  readonly console: Readable;
+  /** Settles when the machine is gone; never rejects. Pending until it is started. */
+  readonly exited: Promise<MachineExit>;
+  /** Asks the machine to end in order; after `graceMs` it is killed. Resolves once it is gone. */
+  stop(graceMs: number): Promise<void>;
+}

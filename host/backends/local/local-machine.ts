@@ -1,0 +1,135 @@
+/** A machine of the local backend: launcher process, hybrid vsock sockets, console. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdir } from "node:fs/promises";
+import type { Socket } from "node:net";
+import { PassThrough, Readable, type Writable } from "node:stream";
+
+import { KitError } from "../../../core/errors.ts";
+import { RUNTIME } from "../../../wire/runtime-layout.ts";
+import type { Machine, MachineExit } from "../backend.ts";
+import { idMapArguments } from "./id-map.ts";
+import { awaitLaunch } from "./launch-report.ts";
+import type { LocalPlan } from "./local-plan.ts";
+import { leaseTree } from "./tree-cache.ts";
+import { VsockSockets } from "./vsock-sockets.ts";
+
+const LIFELINE_FD = 3;
+const REPORT_FD = 4;
+
+export interface LocalMachineOptions {
+  readonly plan: LocalPlan;
+  readonly launcher: string;
+  /** Made and removed by the machine. */
+  readonly vsockDirectory: string;
+  /** Empty directory to mount on. */
+  readonly scratchDirectory: string;
+  readonly signal: AbortSignal;
+}
+
+export class LocalMachine implements Machine {
+  readonly console: Readable;
+  readonly exited: Promise<MachineExit>;
+  readonly #options: LocalMachineOptions;
+  readonly #owned: AsyncDisposableStack;
+  readonly #sockets: VsockSockets;
+  readonly #consoleInput: PassThrough;
+  readonly #exit = Promise.withResolvers<MachineExit>();
+  #child: ChildProcess | undefined;
+
+  private constructor(options: LocalMachineOptions, owned: AsyncDisposableStack, sockets: VsockSockets) {
+    this.#options = options;
+    this.#owned = owned;
+    this.#sockets = sockets;
+    this.#consoleInput = new PassThrough();
+    this.console = this.#consoleInput;
+    this.exited = this.#exit.promise;
+  }
+
+  /** @throws E_HOST_STATE_PATH */
+  static async open(options: LocalMachineOptions): Promise<LocalMachine> {
+    await using opening = new AsyncDisposableStack();
+    const { vsockDirectory, scratchDirectory, plan, signal } = options;
+    await mkdir(vsockDirectory, { recursive: true, mode: 0o711 });
+    await mkdir(scratchDirectory, { recursive: true, mode: 0o700 });
+    opening.use(await leaseTree(plan.tree, process.pid));
+    const sockets = await VsockSockets.open({ directory: vsockDirectory, rootUid: plan.rootUid, signal });
+    opening.use(sockets);
+    return new LocalMachine(options, opening.move(), sockets);
+  }
+
+  async onConnect(port: number, handler: (socket: Socket) => void): Promise<void> {
+    await this.#sockets.onConnect(port, handler);
+  }
+
+  async connect(port: number, signal: AbortSignal): Promise<Socket> {
+    return await this.#sockets.connect(port, signal);
+  }
+
+  async start(): Promise<void> {
+    if (this.#child !== undefined) throw new TypeError("the machine was started before");
+    const { launcher } = this.#options;
+    const child = spawn(launcher, this.#arguments(), {
+      stdio: ["ignore", "pipe", "pipe", "pipe", "pipe"],
+      env: {},
+    });
+    this.#child = child;
+    child.once("error", (error) => this.#exit.reject(error));
+    child.once("exit", (status, signal) => this.#exit.resolve({ status, signal }));
+    for (const output of [child.stdout, child.stderr])
+      output?.on("data", (chunk: Buffer) => this.#print(chunk));
+    child.once("close", () => this.#consoleInput.end());
+    const report = child.stdio[REPORT_FD];
+    if (!(report instanceof Readable)) throw new KitError("E_BACKEND_LAUNCH", `cannot start ${launcher}`);
+    await awaitLaunch(report);
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    const child = this.#child;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    child.kill("SIGTERM");
+    const timer = setTimeout(() => this.#kill(), graceMs);
+    await this.exited.finally(() => clearTimeout(timer));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child?.pid !== undefined) {
+      this.#kill();
+      await this.exited;
+    }
+    await this.#owned.disposeAsync();
+  }
+
+  /** Hanging up the lifeline makes the launcher kill everything inside; killing the launcher alone would too. */
+  #kill(): void {
+    const lifeline: Writable | Readable | null | undefined = this.#child?.stdio[LIFELINE_FD];
+    lifeline?.destroy();
+  }
+
+  /** A console that nobody reads does not stop the machine: what does not fit is dropped. */
+  #print(chunk: Buffer): void {
+    if (!this.#consoleInput.writableNeedDrain) this.#consoleInput.write(chunk);
+  }
+
+  #arguments(): string[] {
+    const { plan, scratchDirectory, vsockDirectory } = this.#options;
+    return [
+      "run",
+      ...idMapArguments(plan.map),
+      "--root",
+      plan.tree,
+      "--scratch",
+      scratchDirectory,
+      "--vsock-dir",
+      vsockDirectory,
+      "--tmpfs-bytes",
+      String(plan.tmpfsBytes),
+      ...plan.hostBinds.flatMap((path) => ["--bind-ro", `${path}:${path}`]),
+      "--lifeline-fd",
+      String(LIFELINE_FD),
+      "--report-fd",
+      String(REPORT_FD),
+      "--",
+      RUNTIME.init,
+    ];
+  }
+}

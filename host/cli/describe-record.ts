@@ -1,0 +1,36 @@
+import { formatPortMapping } from "../config/port-mapping.ts";
+import type { EnclaveRecord } from "../state/enclave-record.ts";
+import { renderAge, renderTable } from "./table.ts";
+
+/** What `--json` prints: the record without what is only for us. */
+export function toStatusJson(record: EnclaveRecord): Record<string, unknown> {
+  const { version: _version, runner, ...rest } = record;
+  return { ...rest, runner: { pid: runner.pid } };
+}
+
+/** `http://`-less address that a client can use. */
+export function describePort(port: EnclaveRecord["ports"][number]): string {
+  return formatPortMapping(port).replace(/:(\d+)$/, " -> $1");
+}
+
+export function describeStatus(record: EnclaveRecord, nowMs: number): string {
+  const kept = record.isolated === false ? "not isolated: all services share one user id" : undefined;
+  const lines = [
+    `${record.name}: ${record.state}${record.reason === null ? "" : ` (${record.reason})`}`,
+    `  backend      ${record.backend}, ${record.mode}, attestation ${record.attestation}`,
+    `  protection   none against this host: the local backend is for development`,
+    ...(kept === undefined ? [] : [`  isolation    ${kept}`]),
+    `  image        ${record.image.slice(0, 16)}  from ${record.file}`,
+    `  age          ${renderAge(nowMs - record.createdAt)}, runner ${record.runner.pid ?? "-"}`,
+    ...record.ports.map((port) => `  port         ${describePort(port)}`),
+  ];
+  const rows = record.services.map((service) => [
+    `  ${service.name}`,
+    service.state,
+    service.health,
+    `pid ${service.pid ?? "-"}`,
+    `restarts ${service.restarts}`,
+    service.reason ?? "",
+  ]);
+  return rows.length === 0 ? lines.join("\n") : `${lines.join("\n")}\n${renderTable(rows)}`;
+}

@@ -1,0 +1,63 @@
+/** The command line: global options, all commands, and how misuse is told. */
+import { Command, CommanderError } from "commander";
+
+import { KitError } from "../../core/errors.ts";
+import { createCompletionCommand } from "./completion.ts";
+import type { GetContext } from "./command-context.ts";
+import { createDoctorCommand } from "./doctor.ts";
+import { createInitCommand } from "./init.ts";
+import { createLogsCommand } from "./logs.ts";
+import { createPsCommand, createStatusCommand } from "./ps.ts";
+import { createDownCommand, createStopCommand } from "./stop.ts";
+import { createUpCommand } from "./up.ts";
+import { createValidateCommand } from "./validate.ts";
+
+export interface GlobalFlags {
+  readonly stateDir?: string;
+  readonly cacheDir?: string;
+  readonly verbose?: boolean;
+  readonly color: boolean;
+}
+
+export interface ProgramOptions {
+  readonly version: string;
+  readonly getContext: GetContext;
+}
+
+export function createProgram({ version, getContext }: ProgramOptions): Command {
+  const program = new Command("pipeline")
+    .description("Docker for enclaves: build, run, reach and prove them from one YAML file")
+    .version(version, "-V, --version", "print the version")
+    .option("--state-dir <dir>", "where enclaves are kept")
+    .option("--cache-dir <dir>", "where packages, files and images are kept")
+    .option("--verbose", "say more: every step, and the causes of errors")
+    .option("--no-color", "no colours")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  pipeline up examples/hello/enclave.yaml -d\n  pipeline status hello\n  pipeline down --all",
+    );
+  const commands = [
+    createInitCommand(getContext),
+    createValidateCommand(getContext),
+    createUpCommand(getContext),
+    createPsCommand(getContext),
+    createStatusCommand(getContext),
+    createLogsCommand(getContext),
+    createStopCommand(getContext),
+    createDownCommand(getContext),
+    createDoctorCommand(getContext),
+    createCompletionCommand(getContext, program),
+  ];
+  for (const command of commands) program.addCommand(command);
+  for (const command of [program, ...program.commands])
+    command.exitOverride().configureOutput({ writeErr: () => undefined });
+  program.showSuggestionAfterError(true);
+  return program;
+}
+
+/** What commander refuses, as our own refusal; undefined where it only printed help or the version. */
+export function toUsageError(error: CommanderError): KitError | undefined {
+  if (error.exitCode === 0 || error.code === "commander.help") return undefined;
+  const message = error.message.replace(/^error: /, "");
+  return new KitError("E_USAGE", message, { cause: error });
+}

@@ -1,0 +1,184 @@
+/**
+ * Brings an enclave up: image, plan, name, runner; then follows the runner until everything is healthy or has failed.
+ */
+import { spawn } from "node:child_process";
+import { mkdir, open, writeFile } from "node:fs/promises";
+import type { Socket } from "node:net";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+import { KitError } from "../../core/errors.ts";
+import { assembleImage } from "../../rbuilds/assemble.ts";
+import type { BuiltImage } from "../../rbuilds/built-image.ts";
+import { planLocal } from "../backends/local/local-plan.ts";
+import type { EnclaveSpec, PortSpec } from "../config/enclave-spec.ts";
+import { toEnclaveConfig } from "../image/enclave-config.ts";
+import type { RunRequest } from "../runner/run-request.ts";
+import { enclavePaths } from "../state/enclave-paths.ts";
+import { type EnclaveRecord, RECORD_VERSION } from "../state/enclave-record.ts";
+import { claimName, decodeRecord, readRecord, removeEnclave } from "../state/record-store.ts";
+import { inspectEnclave, isLive } from "./inspect.ts";
+import { stopTimeoutMs } from "./stop-timeout.ts";
+import type { Toolkit } from "./toolkit.ts";
+
+export interface UpOptions {
+  readonly spec: EnclaveSpec;
+  /** Name of this enclave; the YAML's unless told. */
+  readonly name: string;
+  readonly ports: readonly PortSpec[];
+  /** The enclave ends with this process. */
+  readonly foreground: boolean;
+  readonly signal: AbortSignal;
+  readonly onProgress: (step: string) => void;
+  readonly onWarning: (text: string) => void;
+}
+
+/** A started runner, as seen by whoever started it. */
+export interface StartedEnclave extends Disposable {
+  /** Every change of the record, the newest last; ends when the runner is gone. */
+  readonly records: AsyncIterable<EnclaveRecord>;
+}
+
+/** @throws E_IMAGE_*, E_HOST_* */
+export async function startEnclave(toolkit: Toolkit, options: UpOptions): Promise<StartedEnclave> {
+  await refuseTaken(toolkit.stateDir, options.name);
+  const image = await buildImage(toolkit, options);
+  for (const warning of image.warnings) options.onWarning(warning);
+  const plan = await planLocal({
+    image,
+    memoryBytes: options.spec.resources.memoryBytes,
+    cacheDir: toolkit.cacheDir,
+    caller: toolkit.caller,
+    programs: {
+      node: toolkit.node,
+      launcher: join(toolkit.nativeDir, "launcher"),
+      treeProgram: join(toolkit.distDir, "tree.js"),
+    },
+    signal: options.signal,
+    onProgress: options.onProgress,
+  });
+  options.signal.throwIfAborted();
+  options.onProgress(`starting ${options.name}`);
+  await takeName(toolkit.stateDir, options.name);
+  try {
+    const request: RunRequest = {
+      record: firstRecord(options, image),
+      plan,
+      launcher: join(toolkit.nativeDir, "launcher"),
+      ports: options.ports,
+      stopTimeoutMs: stopTimeoutMs(image.config.services),
+      foreground: options.foreground,
+    };
+    return await spawnRunner(toolkit, request);
+  } catch (error) {
+    await removeEnclave(toolkit.stateDir, options.name);
+    throw error;
+  }
+}
+
+async function buildImage(toolkit: Toolkit, { spec, signal, onProgress }: UpOptions): Promise<BuiltImage> {
+  const { services, ports, logs, singleUser, mode, attestation, name } = spec;
+  const request = {
+    image: spec.image,
+    hostname: name,
+    configurationInput: { services, ports, logs, singleUser, mode, attestation, name },
+    configure: async (facts: Parameters<typeof toEnclaveConfig>[1]) => await toEnclaveConfig(spec, facts),
+  };
+  return await assembleImage(request, {
+    cacheDir: toolkit.cacheDir,
+    lockDir: join(toolkit.stateDir, "locks"),
+    architecture: toolkit.architecture,
+    proxies: toolkit.proxies,
+    runtime: {
+      node: toolkit.node,
+      init: join(toolkit.nativeDir, "init"),
+      serviceExec: join(toolkit.nativeDir, "service-exec"),
+      supervisor: join(toolkit.distDir, "supervisor.mjs"),
+      gateway: join(toolkit.distDir, "gateway.mjs"),
+    },
+    signal,
+    onProgress,
+  });
+}
+
+/** Early, so that a taken name costs no build. */
+async function refuseTaken(stateDir: string, name: string): Promise<void> {
+  if ((await readRecord(stateDir, name)) === undefined) return;
+  const record = await inspectEnclave(stateDir, name);
+  if (isLive(record)) throw nameInUse(record);
+}
+
+/** Makes the directory of the enclave; one that ended before makes way. */
+async function takeName(stateDir: string, name: string): Promise<void> {
+  if (await claimName(stateDir, name)) return;
+  await refuseTaken(stateDir, name);
+  if ((await readRecord(stateDir, name)) === undefined) throw beingStarted(name);
+  await removeEnclave(stateDir, name);
+  if (!(await claimName(stateDir, name))) throw beingStarted(name);
+}
+
+function nameInUse(record: EnclaveRecord): KitError {
+  return new KitError(
+    "E_HOST_NAME_IN_USE",
+    `enclave ${record.name} is ${record.state} already (from ${record.file})`,
+  );
+}
+
+function beingStarted(name: string): KitError {
+  return new KitError("E_HOST_NAME_IN_USE", `enclave ${name} is being started by another command`);
+}
+
+function firstRecord({ spec, name, ports }: UpOptions, image: BuiltImage): EnclaveRecord {
+  return {
+    version: RECORD_VERSION,
+    name,
+    state: "starting",
+    reason: null,
+    backend: "local",
+    mode: spec.mode,
+    attestation: spec.attestation,
+    isolated: null,
+    runner: { pid: null, startTicks: null },
+    ports,
+    services: image.config.services.map((service) => ({
+      name: service.name,
+      state: "unknown",
+      pid: null,
+      restarts: 0,
+      health: "none",
+      reason: null,
+      limits: null,
+    })),
+    supervisor: { restarts: 0 },
+    gateway: { restarts: 0 },
+    image: image.digest,
+    file: spec.file,
+    createdAt: Date.now(),
+    error: null,
+  };
+}
+
+async function spawnRunner(toolkit: Toolkit, request: RunRequest): Promise<StartedEnclave> {
+  const paths = enclavePaths(toolkit.stateDir, request.record.name);
+  await writeFile(paths.request, JSON.stringify(request), { mode: 0o600 });
+  await mkdir(paths.logs, { mode: 0o700 });
+  await using log = await open(paths.runnerLog, "a", 0o600);
+  const child = spawn(toolkit.node, [join(toolkit.distDir, "runner.js"), paths.directory], {
+    detached: true,
+    stdio: ["ignore", log.fd, log.fd, "pipe"],
+    cwd: "/",
+    env: {},
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  child.once("spawn", resolve).once("error", reject);
+  await promise;
+  child.unref();
+  // Node types the extra pipes as plain streams; they are sockets.
+  const channel = child.stdio[3] as Socket;
+  return { records: readRecords(channel, request.record.name), [Symbol.dispose]: () => channel.destroy() };
+}
+
+async function* readRecords(channel: Socket, name: string): AsyncGenerator<EnclaveRecord> {
+  for await (const line of createInterface({ input: channel }))
+    yield decodeRecord(line, `the runner of ${name}`);
+}

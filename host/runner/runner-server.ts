@@ -1,0 +1,57 @@
+/**
+ * What a runner answers on runner.sock (0600):
+ *
+ *   GET  /status                 the record
+ *   POST /stop?reason=TEXT       202; asks for an ordered stop; with a reason the end counts as a failure
+ */
+import { chmod, rm } from "node:fs/promises";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+
+import type { EnclaveRecord } from "../state/enclave-record.ts";
+
+const REQUEST_TIMEOUT_MS = 5_000;
+const MAX_REASON = 1024;
+
+export interface RunnerServerOptions {
+  readonly path: string;
+  readonly record: () => EnclaveRecord;
+  readonly stop: (reason: string | undefined) => void;
+}
+
+export async function openRunnerServer(options: RunnerServerOptions): Promise<AsyncDisposable> {
+  const server = createServer(
+    { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS, maxHeaderSize: 8192 },
+    (request, response) => answer(request, response, options),
+  );
+  server.maxConnections = 64;
+  await rm(options.path, { force: true });
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once("error", reject);
+  server.listen(options.path, resolve);
+  await promise;
+  await chmod(options.path, 0o600);
+  return {
+    [Symbol.asyncDispose]: async () => {
+      const { promise: closed, resolve: close } = Promise.withResolvers<unknown>();
+      server.close(close);
+      server.closeAllConnections();
+      await closed;
+      await rm(options.path, { force: true });
+    },
+  };
+}
+
+function answer(request: IncomingMessage, response: ServerResponse, options: RunnerServerOptions): void {
+  const url = new URL(request.url ?? "/", "http://runner");
+  const route = `${request.method ?? ""} ${url.pathname}`;
+  request.resume();
+  response.setHeader("content-type", "application/json");
+  if (route === "GET /status") {
+    response.end(JSON.stringify(options.record()));
+  } else if (route === "POST /stop") {
+    options.stop(url.searchParams.get("reason")?.slice(0, MAX_REASON) || undefined);
+    response.writeHead(202).end("{}");
+  } else {
+    response.writeHead(404).end("{}");
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * One runner owns one enclave on the host: machine, listeners, logs, record. `run` is its whole life: open everything,
+ * start the machine, follow it until it ends, close everything.
+ */
+import { toKitError, errorToJson } from "../../core/errors.ts";
+import type { Log } from "../../core/log.ts";
+import { type IngressListener, openIngressListener } from "../../pf-proxy/ingress-listener.ts";
+import type { InitLine } from "../../wire/init-line.ts";
+import { VSOCK_PORT } from "../../wire/ports.ts";
+import type { Machine, MachineExit } from "../backends/backend.ts";
+import { LocalMachine } from "../backends/local/local-machine.ts";
+import type { PortSpec } from "../config/enclave-spec.ts";
+import type { EnclavePaths } from "../state/enclave-paths.ts";
+import type { EnclaveRecord } from "../state/enclave-record.ts";
+import { followEnclave } from "./control-follower.ts";
+import { describeCondition, type EnclaveFacts, isSettled } from "./enclave-condition.ts";
+import { answerHeartbeat, receiveInitLine } from "./host-ports.ts";
+import { LineGatherer } from "./line-gatherer.ts";
+import { LogWriter } from "./log-writer.ts";
+import type { RecordKeeper } from "./record-keeper.ts";
+import type { RunRequest } from "./run-request.ts";
+import { openRunnerServer } from "./runner-server.ts";
+
+export interface RunnerOptions {
+  readonly request: RunRequest;
+  readonly paths: EnclavePaths;
+  readonly keeper: RecordKeeper;
+  readonly log: Log;
+  /** Aborting asks for an ordered stop. */
+  readonly stop: AbortSignal;
+}
+
+/** After the machine is gone the last logs may still be on their way through closed sockets: this long at most. */
+const FOLLOWER_END_MS = 500;
+
+export class Runner {
+  readonly #options: RunnerOptions;
+  #facts: EnclaveFacts;
+  /** Reason given by whoever asked for the stop; makes the end a failure. */
+  #failure: string | undefined;
+
+  constructor(options: RunnerOptions) {
+    this.#options = options;
+    const { mode } = options.request.record;
+    this.#facts = {
+      ready: false,
+      tellsStatus: mode === "development",
+      status: undefined,
+      wasHealthy: false,
+      stopAsked: false,
+      end: undefined,
+      exit: undefined,
+    };
+  }
+
+  /** Resolves when the enclave is gone and everything is closed; a refusal to start ends in the record. */
+  async run(): Promise<void> {
+    const { keeper } = this.#options;
+    try {
+      const exit = await this.#live();
+      this.#know({ exit });
+      if (this.#failure !== undefined) keeper.update({ state: "failed", reason: this.#failure });
+    } catch (error) {
+      const refusal = toKitError(error);
+      this.#options.log.error("cannot run the enclave", { code: refusal.code, reason: refusal.message });
+      keeper.update({ state: "failed", reason: refusal.message, error: errorToJson(refusal) });
+    }
+    keeper.update({ runner: { pid: null, startTicks: null } });
+    await keeper.flush();
+  }
+
+  async #live(): Promise<MachineExit> {
+    const { request, paths, keeper, stop } = this.#options;
+    await using owned = new AsyncDisposableStack();
+    const ended = new AbortController();
+    owned.defer(() => ended.abort());
+    const machine = owned.use(await this.#openMachine(ended.signal));
+    const listeners = await this.#openListeners(owned, machine, ended.signal);
+    keeper.update({
+      ports: request.ports.map((port, index) => ({ ...port, hostPort: listeners[index]?.hostPort ?? 0 })),
+    });
+    const logs = owned.use(await LogWriter.open(paths.logs));
+    const keepConsole = this.#keepConsole(machine, logs);
+    owned.use(
+      await openRunnerServer({
+        path: paths.runnerSocket,
+        record: () => keeper.current,
+        stop: (reason) => this.#askStop(machine, reason),
+      }),
+    );
+    stop.addEventListener("abort", () => this.#askStop(machine, undefined), { once: true });
+    await machine.start(ended.signal);
+    if (stop.aborted) this.#askStop(machine, undefined);
+    const following = this.#follow(machine, logs, ended.signal);
+    const exit = await machine.exited;
+    await Promise.race([
+      following.drained,
+      new Promise((resolve) => setTimeout(resolve, FOLLOWER_END_MS).unref()),
+    ]);
+    ended.abort();
+    await Promise.all([following.done, keepConsole]);
+    return exit;
+  }
+
+  async #openMachine(signal: AbortSignal): Promise<Machine> {
+    const { request, paths, log } = this.#options;
+    const machine = await LocalMachine.open({
+      plan: request.plan,
+      launcher: request.launcher,
+      vsockDirectory: paths.vsock,
+      scratchDirectory: paths.scratch,
+      signal,
+    });
+    const receive = (line: InitLine): void =>
+      this.#know(line.kind === "ready" ? { ready: true } : { end: line });
+    await machine.onConnect(VSOCK_PORT.heartbeat, answerHeartbeat);
+    await machine.onConnect(VSOCK_PORT.initReport, (socket) => void receiveInitLine(socket, receive, log));
+    return machine;
+  }
+
+  async #openListeners(
+    owned: AsyncDisposableStack,
+    machine: Machine,
+    signal: AbortSignal,
+  ): Promise<IngressListener[]> {
+    const open = async (port: PortSpec): Promise<IngressListener> => {
+      const dial = async (deadline: AbortSignal) => await machine.connect(VSOCK_PORT.ingress, deadline);
+      return owned.use(await openIngressListener({ ...port, dial, signal }));
+    };
+    return await Promise.all(this.#options.request.ports.map(open));
+  }
+
+  /** Follows the enclave; `drained` settles when its log stream has ended by itself. */
+  #follow(
+    machine: Machine,
+    logs: LogWriter,
+    signal: AbortSignal,
+  ): { done: Promise<void>; drained: Promise<unknown> } {
+    const drained = Promise.withResolvers<void>();
+    if (!this.#facts.tellsStatus) return { done: Promise.resolve(), drained: Promise.resolve() };
+    const done = followEnclave({
+      dial: async (deadline) => await machine.connect(VSOCK_PORT.control, deadline),
+      signal,
+      log: this.#options.log,
+      shipsLogs: true,
+      onStatus: (status) => this.#know({ status }),
+      onLogs: async (entries) => await logs.write(entries),
+      onLogsEnd: () => {
+        if (this.#facts.stopAsked || this.#facts.end !== undefined) drained.resolve();
+      },
+    });
+    return { done, drained: drained.promise };
+  }
+
+  async #keepConsole(machine: Machine, logs: LogWriter): Promise<void> {
+    const gatherer = new LineGatherer();
+    for await (const chunk of machine.console) {
+      const entries = gatherer
+        .add(Buffer.from(chunk))
+        .map((line) => ({ time: Date.now(), service: "console", stream: "stderr" as const, line }));
+      await logs
+        .write(entries)
+        .catch((error: unknown) =>
+          this.#options.log.warn("a log cannot be written", { reason: String(error) }),
+        );
+    }
+  }
+
+  /** Asks once; the machine ends in order or is killed after the time that its services may take. */
+  #askStop(machine: Machine, failure: string | undefined): void {
+    if (this.#facts.stopAsked) return;
+    this.#failure = failure;
+    this.#know({ stopAsked: true });
+    void machine.stop(this.#options.request.stopTimeoutMs);
+  }
+
+  #know(news: Partial<EnclaveFacts>): void {
+    const facts = { ...this.#facts, ...news };
+    const healthy = facts.ready && facts.status !== undefined && facts.status.services.every(isSettled);
+    this.#facts = { ...facts, wasHealthy: facts.wasHealthy || healthy };
+    const { status } = this.#facts;
+    const told: Partial<EnclaveRecord> =
+      status === undefined
+        ? {}
+        : {
+            isolated: status.isolated,
+            services: status.services,
+            supervisor: { restarts: status.supervisor.restarts },
+            gateway: status.gateway,
+          };
+    this.#options.keeper.update({ ...told, ...describeCondition(this.#facts), ...this.#endedServices() });
+  }
+
+  /** When the machine is gone no service has a process. */
+  #endedServices(): Partial<EnclaveRecord> {
+    if (this.#facts.exit === undefined) return {};
+    const services = this.#options.keeper.current.services;
+    return {
+      services: services.map((service) => ({ ...service, pid: null, state: "stopped", health: "none" })),
+    };
+  }
+}

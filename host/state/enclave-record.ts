@@ -1,0 +1,51 @@
+/** What is known of an enclave: written by its runner, read by everything else, and what `status --json` prints. */
+import type { ErrorJson } from "../../core/errors.ts";
+import type { HealthName, ServiceStateName } from "../../wire/control.ts";
+import type { PortSpec } from "../config/enclave-spec.ts";
+
+export const RECORD_VERSION = 1;
+
+export type EnclaveState =
+  | "starting" // not everything is healthy yet
+  | "running" // every service runs, healthy where it has a check, or has done its work
+  | "unhealthy" // it was running, and a service is not any more
+  | "stopping"
+  | "stopped" // in order, as asked
+  | "failed"; // ended, or never came up, for `reason`
+
+export interface ServiceRecord {
+  readonly name: string;
+  /** "unknown" until the enclave tells, and always where its control API is closed. */
+  readonly state: ServiceStateName | "unknown";
+  readonly pid: number | null;
+  readonly restarts: number;
+  readonly health: HealthName;
+  readonly reason: string | null;
+  /** This release enforces none. */
+  readonly limits: null;
+}
+
+export interface EnclaveRecord {
+  readonly version: typeof RECORD_VERSION;
+  readonly name: string;
+  readonly state: EnclaveState;
+  readonly reason: string | null;
+  readonly backend: "local";
+  readonly mode: "development" | "production";
+  readonly attestation: "nitro" | "development";
+  /** False where all services share one user id; null until the enclave tells. */
+  readonly isolated: boolean | null;
+  readonly runner: { readonly pid: number | null; readonly startTicks: number | null };
+  readonly ports: readonly PortSpec[];
+  readonly services: readonly ServiceRecord[];
+  readonly supervisor: { readonly restarts: number };
+  readonly gateway: { readonly restarts: number };
+  /** Digest of the image's manifest. */
+  readonly image: string;
+  /** The enclave.yaml. */
+  readonly file: string;
+  /** Milliseconds since the epoch. */
+  readonly createdAt: number;
+  /** The refusal that ended it, where one did. */
+  readonly error: ErrorJson | null;
+}

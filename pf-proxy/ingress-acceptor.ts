@@ -1,0 +1,150 @@
+/**
+ * The enclave's end of ingress: takes connections from vsock 8444, reads the preface (wire/ingress-preface.ts), allows
+ * what the measured configuration publishes, dials the service on loopback, answers one byte, relays.
+ */
+import { connect, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
+
+import { withDeadline } from "../core/deadline.ts";
+import { isErrno, KitError, toKitError } from "../core/errors.ts";
+import type { Log } from "../core/log.ts";
+import {
+  decodeIngressPreface,
+  INGRESS_PREFACE_BYTES,
+  INGRESS_STATUS,
+  type IngressStatus,
+} from "../wire/ingress-preface.ts";
+import { readExactly } from "./preface-reader.ts";
+import { relay } from "./relay.ts";
+
+export interface IngressLimits {
+  /** Connections at one time; the next is answered `busy`. */
+  readonly connections: number;
+  /** Of these, how many may be without a complete preface. */
+  readonly waiting: number;
+  readonly prefaceTimeoutMs: number;
+  readonly dialTimeoutMs: number;
+}
+
+export const INGRESS_LIMITS: IngressLimits = {
+  connections: 4096,
+  waiting: 256,
+  prefaceTimeoutMs: 5_000,
+  dialTimeoutMs: 5_000,
+};
+
+export interface IngressOptions {
+  /** Ports that may be reached. */
+  readonly ports: readonly number[];
+  readonly log: Log;
+  readonly limits?: IngressLimits;
+}
+
+/** Owns the connections it accepted; dispose resets them and waits for their end. */
+export class IngressAcceptor implements AsyncDisposable {
+  readonly #ports: ReadonlySet<number>;
+  readonly #limits: IngressLimits;
+  readonly #log: Log;
+  readonly #stop = new AbortController();
+  readonly #tasks = new Set<Promise<void>>();
+  #waiting = 0;
+
+  constructor(options: IngressOptions) {
+    this.#ports = new Set(options.ports);
+    this.#limits = options.limits ?? INGRESS_LIMITS;
+    this.#log = options.log;
+  }
+
+  get connections(): number {
+    return this.#tasks.size;
+  }
+
+  /** Takes over a connection that nothing was read from; it must allow half-open connections. */
+  accept(connection: Duplex): void {
+    connection.on("error", (error) =>
+      this.#log.debug("ingress connection failed", { reason: error.message }),
+    );
+    const full = this.#tasks.size >= this.#limits.connections || this.#waiting >= this.#limits.waiting;
+    if (full || this.#stop.signal.aborted) {
+      answer(connection, "busy");
+      return;
+    }
+    const task = this.#serve(connection);
+    this.#tasks.add(task);
+    void task.finally(() => this.#tasks.delete(task));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new KitError("E_CANCELLED", "the ingress listener is being closed"));
+    await Promise.all(this.#tasks);
+  }
+
+  async #serve(connection: Duplex): Promise<void> {
+    try {
+      const port = await this.#readPort(connection);
+      if (!this.#ports.has(port)) {
+        answer(connection, "notPublished");
+        return;
+      }
+      const service = await this.#dial(port);
+      if (service === undefined) {
+        answer(connection, "refused");
+        return;
+      }
+      connection.write(Uint8Array.of(INGRESS_STATUS.connected));
+      await relay(connection, service, { signal: this.#stop.signal });
+    } catch (error) {
+      const { code, message } = toKitError(error);
+      this.#log.info("ingress connection refused", { code, reason: message });
+      connection.destroy();
+    }
+  }
+
+  async #readPort(connection: Duplex): Promise<number> {
+    const signal = withDeadline(this.#stop.signal, this.#limits.prefaceTimeoutMs);
+    this.#waiting += 1;
+    try {
+      return decodeIngressPreface(await readExactly(connection, INGRESS_PREFACE_BYTES, signal));
+    } finally {
+      this.#waiting -= 1;
+    }
+  }
+
+  /** The service's socket, or undefined if nothing listens on either loopback address. */
+  async #dial(port: number): Promise<Socket | undefined> {
+    for (const host of ["127.0.0.1", "::1"]) {
+      const signal = withDeadline(this.#stop.signal, this.#limits.dialTimeoutMs);
+      try {
+        return await openConnection(host, port, signal);
+      } catch (error) {
+        this.#stop.signal.throwIfAborted();
+        if (!isErrno(error, "ECONNREFUSED"))
+          this.#log.info("ingress dial failed", { port, reason: String(error) });
+      }
+    }
+    return undefined;
+  }
+}
+
+/** Says one status other than `connected`, then closes; a peer that does not read it is cut off. */
+function answer(connection: Duplex, status: IngressStatus): void {
+  connection.end(Uint8Array.of(INGRESS_STATUS[status]), () => connection.destroy());
+}
+
+async function openConnection(host: string, port: number, signal: AbortSignal): Promise<Socket> {
+  const socket = connect({ host, port, allowHalfOpen: true, noDelay: true });
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>();
+  const abort = (): void => reject(signal.reason);
+  socket.once("connect", () => resolve(socket)).once("error", reject);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    if (signal.aborted) abort();
+    return await promise;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", abort);
+    socket.off("error", reject);
+  }
+}

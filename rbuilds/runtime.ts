@@ -1,0 +1,81 @@
+/** Puts the toolkit's own files into a root file system, at the places of wire/runtime-layout.ts. */
+import type { EnclaveConfig } from "../wire/enclave-config.ts";
+import { RUNTIME } from "../wire/runtime-layout.ts";
+import type { BlobStore, StoredBlob } from "./blob-store.ts";
+import { canonicalJson } from "./canonical-json.ts";
+import { importFile } from "./file-import.ts";
+import type { FileTree } from "./file-tree.ts";
+import { ensureDirectory } from "./finishers/finish-context.ts";
+import type { RuntimeLibraries } from "./runtime-libraries.ts";
+
+export interface RuntimeOptions {
+  /** Paths on this machine. */
+  readonly node: string;
+  readonly init: string;
+  readonly serviceExec: string;
+  readonly supervisor: string;
+  readonly gateway: string;
+  /** "host": Node uses the libraries of the machine, whose /usr is bound into the enclave. */
+  readonly libraries: RuntimeLibraries | "host";
+  readonly config: EnclaveConfig;
+  readonly cacheDir: string;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const EXECUTABLE = 0o755;
+const READABLE = 0o644;
+/** init mounts over these; an image without them (a single static program) gets them. */
+const MOUNT_POINTS = ["/dev", "/etc", "/proc", "/run", "/sys", "/tmp", "/var"] as const;
+
+/**
+ * Adds the runtime, replacing whatever the image has at RUNTIME.directory. All files are root's, 0755 or 0644.
+ * @throws E_IMAGE_RUNTIME if a file is missing, E_IMAGE_PATH if the image has a file where a folder must be.
+ */
+export async function addRuntime(tree: FileTree, blobs: BlobStore, options: RuntimeOptions): Promise<void> {
+  tree.remove(RUNTIME.directory);
+  for (const path of MOUNT_POINTS) ensureDirectory(tree, path, { mode: path === "/tmp" ? 0o1777 : 0o755 });
+  const imports = [
+    [RUNTIME.init, options.init, EXECUTABLE],
+    [RUNTIME.serviceExec, options.serviceExec, EXECUTABLE],
+    [RUNTIME.node, options.node, EXECUTABLE],
+    [RUNTIME.supervisor, options.supervisor, READABLE],
+    [RUNTIME.gateway, options.gateway, READABLE],
+  ] as const;
+  for (const [path, source, mode] of imports) {
+    addFile(tree, path, mode, await importFile(source, { blobs, ...options }));
+  }
+  if (options.libraries !== "host") addLibraries(tree, options.libraries);
+  const argv = supervisorArgv(options.libraries);
+  addFile(tree, RUNTIME.supervisorArgv, READABLE, await blobs.put(Buffer.from(argv)));
+  addFile(tree, RUNTIME.config, READABLE, await blobs.put(Buffer.from(`${canonicalJson(options.config)}\n`)));
+}
+
+/**
+ * The command that runs a script with the image's Node: through the private loader where the image has one. It runs
+ * under the loader's name then, so `process.execPath` is not Node's path and must not be used to start another.
+ * @param name argv[0], which process listings show.
+ */
+export function nodeCommand(
+  libraries: RuntimeLibraries | "host",
+  script: string,
+  name: string,
+): readonly string[] {
+  if (libraries === "host") return [RUNTIME.node, script];
+  return [RUNTIME.loader, "--library-path", RUNTIME.libraries, "--argv0", name, RUNTIME.node, script];
+}
+
+/** One argument a line. */
+function supervisorArgv(libraries: RuntimeLibraries | "host"): string {
+  return nodeCommand(libraries, RUNTIME.supervisor, "supervisor")
+    .map((argument) => `${argument}\n`)
+    .join("");
+}
+
+function addLibraries(tree: FileTree, { loader, libraries }: RuntimeLibraries): void {
+  addFile(tree, RUNTIME.loader, EXECUTABLE, loader);
+  for (const library of libraries) addFile(tree, `${RUNTIME.libraries}/${library.name}`, READABLE, library);
+}
+
+function addFile(tree: FileTree, path: string, mode: number, { digest, size }: StoredBlob): void {
+  tree.set({ path, type: "file", mode, uid: 0, gid: 0, digest, size });
+}

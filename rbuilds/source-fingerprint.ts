@@ -1,0 +1,30 @@
+import { createHash } from "node:crypto";
+import { lstat, readdir } from "node:fs/promises";
+import { join } from "node:path";
+
+import { KitError } from "../core/errors.ts";
+
+const MAX_FILES = 1_000_000;
+
+/**
+ * Names the present state of a file or directory by what the kernel says of every file below it (size, times, inode,
+ * mode), without reading contents: it changes whenever the content might have changed.
+ * @returns SHA-256, lower-case hex.
+ * @throws E_IMAGE_TOO_MANY_FILES
+ */
+export async function fingerprintSource(path: string, signal?: AbortSignal): Promise<string> {
+  const hash = createHash("sha256");
+  let files = 0;
+  const visit = async (current: string): Promise<void> => {
+    signal?.throwIfAborted();
+    files += 1;
+    if (files > MAX_FILES)
+      throw new KitError("E_IMAGE_TOO_MANY_FILES", `${path} holds more than ${MAX_FILES} files`);
+    const info = await lstat(current, { bigint: true });
+    hash.update(`${current}\0${info.mode} ${info.size} ${info.mtimeNs} ${info.ctimeNs} ${info.ino}\0`);
+    if (!info.isDirectory()) return;
+    for (const name of (await readdir(current)).sort()) await visit(join(current, name));
+  };
+  await visit(path);
+  return hash.digest("hex");
+}

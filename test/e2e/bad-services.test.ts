@@ -1,0 +1,79 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+import { openTestbed, waitFor } from "./testbed.ts";
+
+let directory: string;
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "bad-"));
+});
+afterAll(() => rm(directory, { recursive: true }));
+
+/** An enclave.yaml with these services on the smallest base. */
+async function yaml(name: string, services: string): Promise<string> {
+  const path = join(directory, `${name}.yaml`);
+  const head = `name: ${name}\nmode: development\nimage: { base: { debian: [] } }\nresources: { memory: 512MiB }\n`;
+  await writeFile(path, `${head}services:\n${services}`);
+  return path;
+}
+
+describe("services that misbehave", () => {
+  test("one that exits at once for ever is a crash loop, and up -d says so with its last lines", async () => {
+    await using bed = await openTestbed();
+    const file = await yaml(
+      "loop",
+      `  a: { command: [sh, -c, "echo cannot go on; exit 3"], restart: always }\n`,
+    );
+    const up = await bed.run("up", file, "-d");
+    expect(up.status).toBe(9);
+    expect(up.stderr).toMatch(/E_HOST_SERVICE_FAILED/);
+    expect(up.stderr).toMatch(/exited\(3\)/);
+    expect(up.stderr).toContain("cannot go on");
+    expect((await bed.ps())[0]?.runner.pid ?? null).toBeNull();
+  });
+
+  test("one whose program does not exist is named with the reason", async () => {
+    await using bed = await openTestbed();
+    const up = await bed.run("up", await yaml("absent", "  a: { command: [no-such-program] }\n"), "-d");
+    expect(up.status).toBe(9);
+    expect(up.stderr).toMatch(/ENOENT/);
+  });
+
+  test("one that ignores SIGTERM is killed after its grace period, with its children", async () => {
+    await using bed = await openTestbed();
+    const service = `  a: { command: [sh, -c, "trap '' TERM; sleep 1000 & while :; do sleep 1; done"], stop_grace_period: 300ms }\n`;
+    await bed.succeed("up", await yaml("stubborn", service), "-d");
+    await bed.succeed("stop", "stubborn");
+    expect(await bed.ps()).toMatchObject([{ name: "stubborn", state: "stopped", runner: { pid: null } }]);
+  });
+
+  test("one that forks for ever is bounded; the enclave can be seen and stopped", async () => {
+    await using bed = await openTestbed();
+    const file = await yaml("bomb", `  a: { command: [sh, -c, "b() { b | b & sleep 1000; }; b"] }\n`);
+    await bed.succeed("up", file, "-d");
+    expect((await bed.status("bomb")).services[0]?.state).toBe("running");
+    await bed.succeed("down", "bomb");
+    expect(await bed.ps()).toEqual([]);
+  });
+
+  test("one that prints 1 GB does not grow the enclave or its logs beyond their bounds", async () => {
+    await using bed = await openTestbed();
+    const file = await yaml(
+      "loud",
+      `  a: { command: [sh, -c, "yes 0123456789012345678901234567890123456789 | head -c 1000000000; echo done; sleep 1000"] }\n`,
+    );
+    await bed.succeed("up", file, "-d");
+    const tail = await waitFor(
+      "the last line",
+      async () => {
+        const text = await bed.succeed("logs", "loud", "--tail", "3");
+        return text.includes("done") ? text : undefined;
+      },
+      120_000,
+    );
+    expect(tail).toContain("done");
+    expect((await bed.status("loud")).state).toBe("running");
+  });
+});
