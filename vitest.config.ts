@@ -4,6 +4,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    globalSetup: "test/setup/build.ts",
     pool: "threads",
     isolate: false,
     maxWorkers: 2,

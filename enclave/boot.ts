@@ -103,15 +103,19 @@ function assertSingleUser({ mode, singleUser, services }: EnclaveConfig): void {
 
 /**
  * The gateway makes its sockets in the folder; they take the folder's group, which is that of the host's user, so that
- * the runner may connect and nobody else.
+ * the runner may connect and nobody else. Of the directory itself the gateway may only pass through.
  */
 async function prepareGuestFolder(options: BootOptions, setIdentity: boolean): Promise<void> {
-  const path = `/proc/self/fd/${options.vsockDirectoryFd}/${GUEST_FOLDER}`;
+  const directory = `/proc/self/fd/${options.vsockDirectoryFd}`;
+  const folder = `${directory}/${GUEST_FOLDER}`;
   try {
-    const { gid } = await stat(path);
+    await mkdir(folder, { recursive: true, mode: 0o770 });
     if (!setIdentity) return;
-    await chown(path, options.gatewayId, gid);
-    await chmod(path, 0o2770);
+    const { mode } = await stat(directory);
+    if ((mode & 0o001) === 0) await chmod(directory, (mode & 0o777) | 0o001);
+    const { gid } = await stat(folder);
+    await chown(folder, options.gatewayId, gid);
+    await chmod(folder, 0o2770);
   } catch (error) {
     if (!isErrno(error)) throw error;
     const message = `no usable vsock directory on descriptor ${options.vsockDirectoryFd}: ${error.code ?? ""}`;

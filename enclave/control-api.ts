@@ -1,4 +1,6 @@
 /** The control API (wire/control.ts) over HTTP. It knows nothing but what the supervisor answers. */
+import type { Socket } from "node:net";
+
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 
 import { errorToJson, KitError } from "../core/errors.ts";
@@ -31,6 +33,8 @@ export async function createControlApi({ client, log }: ControlApiOptions): Prom
     keepAliveTimeout: IDLE_TIMEOUT_MS,
     forceCloseConnections: true,
     exposeHeadRoutes: false,
+    frameworkErrors: (error, _request, reply) => void refuse(reply, toControlError(error)),
+    clientErrorHandler: refuseBytes,
     http: { maxHeaderSize: MAX_URL_BYTES, headersTimeout: HEADERS_TIMEOUT_MS },
   });
   api.server.maxConnections = MAX_CONNECTIONS;
@@ -65,6 +69,20 @@ function searchOf(request: FastifyRequest): URLSearchParams {
 
 async function refuse(reply: FastifyReply, error: KitError): Promise<void> {
   await reply.code(httpStatusOf(error)).send(errorToJson(error));
+}
+
+/** What came is not HTTP, so there is no request to answer. */
+function refuseBytes(error: Error, socket: Socket): void {
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const refusal = new KitError("E_CONTROL_REQUEST", `not an HTTP request: ${error.message}`, {
+    cause: error,
+  });
+  const body = JSON.stringify(errorToJson(refusal));
+  const head = `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close`;
+  socket.end(`HTTP/1.1 400 Bad Request\r\n${head}\r\n\r\n${body}`, () => socket.destroy());
 }
 
 /** The first batch is awaited before the answer begins, so that a refusal still has a status. */

@@ -40,14 +40,12 @@ function judge(dependency: Dependency, condition: DependencyCondition): Verdict 
 }
 
 function isMet({ state, health, hasRun, hasCompleted }: Dependency, condition: DependencyCondition): boolean {
-  switch (condition) {
-    case "service_started":
-      return hasRun;
-    case "service_healthy":
-      return state.name === "running" && health === "healthy";
-    case "service_completed_successfully":
-      return hasCompleted;
-  }
+  const met: Readonly<Record<DependencyCondition, boolean>> = {
+    service_started: hasRun,
+    service_healthy: state.name === "running" && health === "healthy",
+    service_completed_successfully: hasCompleted,
+  };
+  return met[condition];
 }
 
 const WORDS: Readonly<Record<DependencyCondition, string>> = {

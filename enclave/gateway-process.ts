@@ -38,6 +38,8 @@ export interface GatewayOptions extends GatewayCommand {
 const BACKOFF: BackoffPolicy = { initialMs: 50, maximumMs: 5_000, jitter: 0.2 };
 /** A gateway that lived so long starts the series of delays anew. */
 const STEADY_MS = 10_000;
+/** Time to be reaped after SIGKILL. */
+const KILL_GRACE_MS = 2_000;
 
 export class GatewayProcess {
   readonly #options: GatewayOptions;
@@ -78,23 +80,28 @@ export class GatewayProcess {
       this.#afterEnd(reason, startedMs);
     };
     child.once("exit", (code, signal) => end(describeExit(code, signal).reason));
-    child.once("error", (error) => end(`not executed: ${error.message}`));
+    child.on("error", (error) => end(`not executed: ${error.message}`));
     const channel: unknown = child.stdio[GATEWAY_FD.supervisor];
     if (channel instanceof Duplex) {
       this.#options.serve(channel, (error) => this.#punish(child, error));
     }
   }
 
-  /** SIGTERM, then SIGKILL after `graceMs`; it is not started again. */
+  /** SIGTERM, then SIGKILL after `graceMs`; it is not started again. Resolves even if it cannot be killed. */
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true;
     this.#cancelRestart();
     const child = this.#child;
     if (child === undefined) return;
     child.kill("SIGTERM");
-    const cancel = this.#options.clock.after(graceMs, () => child.kill("SIGKILL"));
-    await this.#ended;
-    cancel();
+    const { promise: abandoned, resolve } = Promise.withResolvers<void>();
+    const { clock } = this.#options;
+    const cancels = [
+      clock.after(graceMs, () => child.kill("SIGKILL")),
+      clock.after(graceMs + KILL_GRACE_MS, resolve),
+    ];
+    await Promise.race([this.#ended, abandoned]);
+    for (const cancel of cancels) cancel();
   }
 
   #spawn(): ChildProcess {
@@ -111,8 +118,9 @@ export class GatewayProcess {
 
   #capture(child: ChildProcess, name: LogStream): void {
     const splitter = this.#options.logs.openStream(GATEWAY_SERVICE, name);
-    child[name]?.on("data", (chunk: Buffer) => splitter.push(chunk));
-    child[name]?.once("close", () => splitter.end());
+    const output = child[name];
+    output?.on("data", (chunk: Buffer) => splitter.push(chunk)).on("error", () => output.destroy());
+    output?.once("close", () => splitter.end());
   }
 
   #punish(child: ChildProcess, error: KitError): void {

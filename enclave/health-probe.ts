@@ -1,5 +1,5 @@
 /** One probe of a service's health. Every kind answers within its deadline and leaves nothing behind. */
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 
 import { withDeadline } from "../core/deadline.ts";
 import type { Healthcheck, HealthTest, ServiceConfig } from "../wire/enclave-config.ts";
@@ -18,6 +18,8 @@ export interface ProbeContext {
 }
 
 const MAX_DETAIL = 256;
+/** A connection of a probe that succeeded is cut after this, in ms. */
+const LEAVE_MS = 1_000;
 const LOOPBACK = "127.0.0.1";
 
 /** Never rejects. @param signal ends the probe early; its result then has no meaning. */
@@ -47,7 +49,7 @@ function runProbe(test: HealthTest, context: ProbeContext, signal: AbortSignal):
       return probeExec(test.command, context, signal);
     case "http":
       return probeHttp(test.port, test.path, signal);
-    case "tcp":
+    default:
       return probeTcp(test.port, signal);
   }
 }
@@ -90,7 +92,8 @@ async function probeHttp(port: number, path: string, signal: AbortSignal): Promi
   return new Promise((resolve, reject) => {
     const request = get({ host: LOOPBACK, port, path, agent: false, signal }, (response) => {
       const status = response.statusCode ?? 0;
-      response.destroy();
+      leaveGently(response.socket);
+      response.resume();
       resolve({ healthy: status >= 200 && status < 400, detail: `HTTP status ${status}` });
     });
     request.on("error", reject);
@@ -104,9 +107,22 @@ async function probeTcp(port: number, signal: AbortSignal): Promise<ProbeResult>
   signal.addEventListener("abort", abort, { once: true });
   socket.once("connect", () => resolve({ healthy: true, detail: "connected" })).on("error", reject);
   try {
-    return await promise;
+    const result = await promise;
+    leaveGently(socket.resume().end());
+    return result;
+  } catch (error) {
+    socket.destroy();
+    throw error;
   } finally {
     signal.removeEventListener("abort", abort);
-    socket.destroy();
   }
+}
+
+/**
+ * Reads what the service still sends instead of closing over it: that would reset the connection, and a service that
+ * greets first and does not expect a reset would die of its own health check.
+ */
+function leaveGently(socket: Socket): void {
+  const timer = setTimeout(() => socket.destroy(), LEAVE_MS);
+  socket.once("close", () => clearTimeout(timer));
 }

@@ -48,7 +48,7 @@ function mayRestart(policy: RestartPolicy, clean: boolean, endsInRow: number): b
     case "always":
     case "unless-stopped":
       return true;
-    case "on-failure":
+    default:
       return !clean && endsInRow <= (policy.maximumRetries ?? Number.POSITIVE_INFINITY);
   }
 }

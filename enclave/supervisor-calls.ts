@@ -64,10 +64,10 @@ export async function carryOut(
     case "service.stop":
       await services.stopService(call.params.name);
       return () => ({});
-    case "service.restart":
-      await services.restartService(call.params.name);
-      return () => ({});
     case "cancel":
+      return () => ({});
+    default:
+      await services.restartService(call.params.name);
       return () => ({});
   }
 }

@@ -30,7 +30,7 @@ export interface BlobStore {
   putFile(path: string, options?: PutOptions): Promise<StoredBlob>;
   has(digest: string): Promise<boolean>;
   /** Where the blob lies, whether it exists or not. */
-  path(digest: string): string;
+  readonly path: (digest: string) => string;
   /** @throws E_IMAGE_BLOB_MISSING, E_IMAGE_BLOB_TOO_LARGE */
   read(digest: string, maxBytes: number): Promise<Buffer>;
 }

@@ -4,6 +4,7 @@ import { lstat, readdir, readlink, stat } from "node:fs/promises";
 import { join } from "node:path";
 
 import { isErrno, KitError } from "../core/errors.ts";
+import type { ManifestEntry } from "../wire/manifest.ts";
 import type { BlobStore } from "./blob-store.ts";
 import { compareBytes, type FileTree, joinPath } from "./file-tree.ts";
 
@@ -49,13 +50,7 @@ async function addEntry(
     gid: options.owner?.gid ?? 0,
   };
   if (info.isDirectory()) {
-    if (options.tree.get(to)?.type !== "directory" || to !== "/")
-      options.tree.set({ ...base, type: "directory" });
-    const names = await readable(from, readdir(from));
-    for (const name of names.sort(compareBytes)) {
-      const child = join(from, name);
-      await addEntry(child, joinPath(to, name), await readable(child, lstat(child)), options);
-    }
+    await addFolder(from, { ...base, type: "directory" }, options);
   } else if (info.isSymbolicLink()) {
     options.tree.set({ ...base, mode: 0o777, type: "symlink", target: await readable(from, readlink(from)) });
   } else if (info.isFile()) {
@@ -63,6 +58,20 @@ async function addEntry(
     options.tree.set({ ...base, type: "file", digest, size });
   } else {
     throw new KitError("E_IMAGE_SOURCE", `${from} is neither file, directory nor symbolic link`);
+  }
+}
+
+/** A directory that the image has already keeps its attributes, as when a folder is copied over another. */
+async function addFolder(
+  from: string,
+  folder: ManifestEntry,
+  options: DirectorySourceOptions,
+): Promise<void> {
+  if (options.tree.get(folder.path)?.type !== "directory") options.tree.set(folder);
+  const names = await readable(from, readdir(from));
+  for (const name of names.sort(compareBytes)) {
+    const child = join(from, name);
+    await addEntry(child, joinPath(folder.path, name), await readable(child, lstat(child)), options);
   }
 }
 

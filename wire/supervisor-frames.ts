@@ -50,7 +50,6 @@ export type SupervisorCall =
     }
   | { readonly method: "cancel"; readonly params: { readonly id: number } };
 
-export type SupervisorMethod = SupervisorCall["method"];
 export type SupervisorRequest = { readonly id: number } & SupervisorCall;
 
 /** Result of `hello`: all that the gateway knows of the configuration. */
@@ -148,9 +147,7 @@ export function decodeRequest(value: unknown): SupervisorRequest {
       return { id, method, params: readLogsRead(object.object("params", LOGS_READ_KEYS)) };
     case "cancel":
       return { id, method, params: { id: object.object("params", ["id"]).integer("id", REQUEST_ID) } };
-    case "service.start":
-    case "service.stop":
-    case "service.restart":
+    default:
       return { id, method, params: { name: object.object("params", ["name"]).text("name", SERVICE_NAME) } };
   }
 }

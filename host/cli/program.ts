@@ -1,5 +1,5 @@
 /** The command line: global options, all commands, and how misuse is told. */
-import { Command, CommanderError } from "commander";
+import { Command, type CommanderError } from "commander";
 
 import { KitError } from "../../core/errors.ts";
 import { createCompletionCommand } from "./completion.ts";

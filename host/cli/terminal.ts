@@ -70,7 +70,7 @@ export class Terminal {
     );
     if (verbose)
       for (let cause = error.cause; cause !== undefined; cause = causeOf(cause))
-        stderr.write(`caused by: ${String(cause)}\n`);
+        stderr.write(`caused by: ${describe(cause)}\n`);
   }
 
   #clearProgress(): void {
@@ -78,6 +78,10 @@ export class Terminal {
     this.#options.stderr.write("\r\u001B[2K");
     this.#hasProgress = false;
   }
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : JSON.stringify(error);
 }
 
 function causeOf(error: unknown): unknown {

@@ -1,7 +1,12 @@
+import { setTimeout as delay } from "node:timers/promises";
+
 import { KitError } from "../../core/errors.ts";
 import { describeService, isFailing, isSettled } from "../runner/enclave-condition.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import { isLive } from "./inspect.ts";
+
+/** A service without a health check counts as up once it has run this long without a change. */
+const SETTLE_MS = 500;
 
 /**
  * Reads records until the enclave runs, everything healthy.
@@ -17,24 +22,37 @@ export async function awaitHealthy(
   signal.addEventListener("abort", abort, { once: true });
   if (signal.aborted) abort();
   let last: EnclaveRecord | undefined;
+  let next = records.next();
   try {
     for (;;) {
-      const next = await Promise.race([records.next(), aborted.promise]);
-      if (next.done === true) throw failure(last);
-      last = next.value;
-      if (!isLive(last)) throw failure(last);
-      const failing = last.services.find(isFailing);
-      if (failing !== undefined) {
-        throw new KitError("E_HOST_SERVICE_FAILED", describeService(failing), {
-          details: { service: failing.name },
-        });
-      }
-      if (last.state === "running" && (last.mode === "production" || last.services.every(isSettled)))
-        return last;
+      const result = await Promise.race([next, aborted.promise, ...settling(last)]);
+      if (result === "settled" && last !== undefined) return last;
+      if (result === "settled" || result.done === true) throw failure(last);
+      last = result.value;
+      next = records.next();
+      refuseFailed(last);
+      if (isUp(last) && last.services.every((service) => service.health === "healthy")) return last;
     }
   } finally {
     signal.removeEventListener("abort", abort);
   }
+}
+
+function settling(record: EnclaveRecord | undefined): Promise<"settled">[] {
+  return record !== undefined && isUp(record) ? [delay(SETTLE_MS, "settled" as const, { ref: false })] : [];
+}
+
+function isUp(record: EnclaveRecord): boolean {
+  return record.state === "running" && (record.mode === "production" || record.services.every(isSettled));
+}
+
+function refuseFailed(record: EnclaveRecord): void {
+  if (!isLive(record)) throw failure(record);
+  const failing = record.services.find(isFailing);
+  if (failing === undefined) return;
+  throw new KitError("E_HOST_SERVICE_FAILED", describeService(failing), {
+    details: { service: failing.name },
+  });
 }
 
 function failure(record: EnclaveRecord | undefined): KitError {

@@ -3,7 +3,7 @@
  */
 import { spawn } from "node:child_process";
 import { mkdir, open, writeFile } from "node:fs/promises";
-import type { Socket } from "node:net";
+import { Socket } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
@@ -173,8 +173,8 @@ async function spawnRunner(toolkit: Toolkit, request: RunRequest): Promise<Start
   child.once("spawn", resolve).once("error", reject);
   await promise;
   child.unref();
-  // Node types the extra pipes as plain streams; they are sockets.
-  const channel = child.stdio[3] as Socket;
+  const channel = child.stdio[3];
+  if (!(channel instanceof Socket)) throw new KitError("E_HOST_RUNNER", "the runner has no channel");
   return { records: readRecords(channel, request.record.name), [Symbol.dispose]: () => channel.destroy() };
 }
 

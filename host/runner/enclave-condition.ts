@@ -1,4 +1,6 @@
 /** From what is known of an enclave to its one state and reason. Pure. */
+import { constants } from "node:os";
+
 import type { InitLine } from "../../wire/init-line.ts";
 import type { MachineExit } from "../backends/backend.ts";
 import type { EnclaveState, ServiceRecord } from "../state/enclave-record.ts";
@@ -74,6 +76,11 @@ function describeEnd({ stopAsked, end }: EnclaveFacts, exit: MachineExit): Condi
     return { state: "stopped", reason: stopAsked ? null : end.reason };
   if (end !== undefined) return { state: "failed", reason: `${end.code}: ${end.reason}` };
   if (stopAsked && exit.status === 0) return { state: "stopped", reason: null };
+  return describeSilentEnd(stopAsked, exit);
+}
+
+/** init said nothing before it went. */
+function describeSilentEnd(stopAsked: boolean, exit: MachineExit): Condition {
   const how = exit.signal ?? signalOf(exit.status);
   if (stopAsked && how === "SIGKILL") return { state: "stopped", reason: "killed: it did not stop in time" };
   if (how !== undefined) return { state: "failed", reason: `init killed by ${how}` };
@@ -82,6 +89,5 @@ function describeEnd({ stopAsked, end }: EnclaveFacts, exit: MachineExit): Condi
 
 /** The launcher ends with 128 + signal when init was killed by one. */
 function signalOf(status: number | null): string | undefined {
-  const names: Readonly<Record<number, string>> = { 129: "SIGHUP", 130: "SIGINT", 134: "SIGABRT", 135: "SIGBUS", 137: "SIGKILL", 139: "SIGSEGV", 143: "SIGTERM" }; // prettier-ignore
-  return status === null ? undefined : names[status];
+  return Object.entries(constants.signals).find(([, number]) => status === 128 + number)?.[0];
 }

@@ -1,6 +1,8 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { openTestbed, waitFor } from "./testbed.ts";
@@ -58,22 +60,34 @@ describe("services that misbehave", () => {
     expect(await bed.ps()).toEqual([]);
   });
 
-  test("one that prints 1 GB does not grow the enclave or its logs beyond their bounds", async () => {
-    await using bed = await openTestbed();
-    const file = await yaml(
-      "loud",
-      `  a: { command: [sh, -c, "yes 0123456789012345678901234567890123456789 | head -c 1000000000; echo done; sleep 1000"] }\n`,
-    );
-    await bed.succeed("up", file, "-d");
-    const tail = await waitFor(
-      "the last line",
-      async () => {
+  test(
+    "one that prints 1 GB does not grow the enclave or its logs beyond their bounds",
+    { timeout: 240_000 },
+    async () => {
+      await using bed = await openTestbed();
+      const script = `yes ${"x".repeat(1000)} | head -c 1000000000; echo; echo done; exec sleep 1000`;
+      await bed.succeed(
+        "up",
+        await yaml("loud", `  a: { command: [sh, -c, ${JSON.stringify(script)}] }\n`),
+        "-d",
+      );
+      const last = async (): Promise<string | undefined> => {
         const text = await bed.succeed("logs", "loud", "--tail", "3");
         return text.includes("done") ? text : undefined;
-      },
-      120_000,
-    );
-    expect(tail).toContain("done");
-    expect((await bed.status("loud")).state).toBe("running");
-  });
+      };
+      await waitFor("the last line", last, 200_000);
+      const record = await bed.status("loud");
+      expect(record).toMatchObject({ state: "running", services: [{ state: "running", restarts: 0 }] });
+      const { stdout } = await promisify(execFile)("du", [
+        "-sk",
+        join(bed.stateDir, "enclaves", "loud", "logs"),
+      ]);
+      expect(Number.parseInt(stdout, 10)).toBeLessThan(64 * 1024);
+      expect(await residentMib(record.runner.pid ?? 0)).toBeLessThan(400);
+    },
+  );
 });
+
+async function residentMib(pid: number): Promise<number> {
+  return Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024;
+}

@@ -82,7 +82,9 @@ test("a service has no descriptors but its own three, no new privileges, and onl
   const environment = (await readInside("/proc/self/environ"))
     .split("\0")
     .map((pair) => pair.split("=", 1)[0]);
-  expect(environment.filter((name) => name !== "").sort()).toEqual(["HOME", "PATH", "PORT", "USER"]);
+  expect(
+    environment.filter((name) => name !== "").toSorted((a, b) => (a ?? "").localeCompare(b ?? "")),
+  ).toEqual(["HOME", "PATH", "PORT", "USER"]);
   const { output } = await run("sh", "-c", "ls /proc/self/fd");
   expect(output.trim().split(/\s+/)).toEqual(["0", "1", "2", "3"]); // 3 is the directory that ls reads
 });

@@ -61,7 +61,7 @@ export class Testbed implements AsyncDisposable {
   commandLine(words: readonly string[]): [string, ...string[]] {
     const program = join(this.options.install ?? ROOT, "bin", "pipeline.js");
     const node = this.options.node ?? process.execPath;
-    const [first = node, ...rest] = [...(this.options.prefix ?? []), node];
+    const [first, ...rest] = [...(this.options.prefix ?? []), node];
     return [first, ...rest, program, "--state-dir", this.stateDir, ...words];
   }
 

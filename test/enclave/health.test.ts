@@ -105,6 +105,22 @@ test("tcp: an open connection is healthy", async () => {
   );
 });
 
+test("tcp: a service that greets first is not reset", async () => {
+  const ends: string[] = [];
+  const server = createServer((socket) => {
+    socket.on("error", (error) => ends.push(error.message)).on("close", () => ends.push("closed"));
+    socket.write("hello".repeat(1000));
+    setImmediate(() => socket.end("and good bye"));
+  });
+  await withServer(server, async (port) => {
+    for (let round = 1; round <= 20; round += 1) {
+      expect((await probe({ kind: "tcp", port })).healthy).toBe(true);
+      await eventually("the end", () => ends.length === round);
+    }
+  });
+  expect(new Set(ends)).toEqual(new Set(["closed"]));
+});
+
 const CHECK: Healthcheck = {
   test: { kind: "tcp", port: 1 },
   intervalMs: 1_000,

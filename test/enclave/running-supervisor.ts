@@ -8,13 +8,15 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 
-import type { EnclaveStatus, LogEntry, ServiceStatus } from "../../wire/control.ts";
+import type { EnclaveStatus, LogEntry, LogGap, ServiceStatus } from "../../wire/control.ts";
 import type { EnclaveConfig } from "../../wire/enclave-config.ts";
 import { GATEWAY_ID } from "../../wire/runtime-layout.ts";
 import { ROOT } from "../structure/source-files.ts";
 import { eventually } from "./eventually.ts";
 
 export const SERVICE_EXEC = join(ROOT, "native", "build", "service-exec");
+/** As in the image. */
+const NODE_FLAGS = ["--max-semi-space-size=2"];
 const IS_ROOT = process.getuid?.() === 0;
 
 export interface SupervisorFixture {
@@ -24,6 +26,10 @@ export interface SupervisorFixture {
   /** Text of the uid map; a full one for root unless told. */
   readonly uidMap?: string;
   readonly gateway?: string;
+  /** False: descriptor 3 is no directory. */
+  readonly vsock?: boolean;
+  /** Mode of the vsock directory; 0755 unless told. */
+  readonly vsockMode?: number;
 }
 
 export class RunningSupervisor implements AsyncDisposable {
@@ -47,7 +53,8 @@ export class RunningSupervisor implements AsyncDisposable {
     const directory = await mkdtemp(join(tmpdir(), "supervisor-"));
     await chmod(directory, 0o755);
     const vsock = join(directory, "vsock");
-    await mkdir(join(vsock, "guest"), { recursive: true });
+    await mkdir(vsock);
+    await chmod(vsock, fixture.vsockMode ?? 0o755);
     const layout = {
       config: join(directory, "enclave.json"),
       serviceExec: SERVICE_EXEC,
@@ -63,9 +70,14 @@ export class RunningSupervisor implements AsyncDisposable {
     await writeFile(layout.uidMap, fixture.uidMap ?? (IS_ROOT ? "0 0 4294967295\n" : "0 1000 1\n"));
     await using folder = await open(vsock);
     const script = join(ROOT, "test", "fixtures", "enclave", "supervisor-fixture.ts");
-    const words = [script, JSON.stringify(layout), ...(fixture.arguments ?? ["--generation", "1"])];
+    const words = [
+      ...NODE_FLAGS,
+      script,
+      JSON.stringify(layout),
+      ...(fixture.arguments ?? ["--generation", "1"]),
+    ];
     const child = spawn(process.execPath, words, {
-      stdio: ["ignore", "ignore", "pipe", folder.fd, "pipe"],
+      stdio: ["ignore", "ignore", "pipe", fixture.vsock === false ? "ignore" : folder.fd, "pipe"],
       env: {},
     });
     return new RunningSupervisor(directory, child);
@@ -115,12 +127,14 @@ export class RunningSupervisor implements AsyncDisposable {
     });
   }
 
+  /** Lines without the gaps between them. */
   async lines(query = ""): Promise<string[]> {
     const { text } = await this.request("GET", `/v1/logs${query}`);
-    return text
-      .split("\n")
-      .filter((line) => line !== "")
-      .map((line) => (JSON.parse(line) as LogEntry).line);
+    const values = text.split("\n").filter((line) => line !== "");
+    return values.flatMap((line) => {
+      const value = JSON.parse(line) as LogEntry | LogGap;
+      return "line" in value ? [value.line] : [];
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { readFile, stat } from "node:fs/promises";
-import { connect, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 
@@ -17,7 +17,7 @@ import { enclaveConfig, shellService } from "./service-configs.ts";
 const IS_ROOT = process.getuid?.() === 0;
 const FOREVER = "exec sleep 1000";
 
-/** A node service that answers every connection with `hello` and its uid. */
+/** A Node service that greets every connection and ends it. */
 function greeter(port: number): ReturnType<typeof shellService> {
   const script = `require("node:net").createServer((s) => s.end("hello")).listen(${port}, "127.0.0.1")`;
   return shellService("web", "", {
@@ -33,7 +33,6 @@ function greeter(port: number): ReturnType<typeof shellService> {
 }
 
 async function freePort(): Promise<number> {
-  const { createServer } = await import("node:net");
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const address = server.address();
@@ -139,10 +138,9 @@ test("a killed gateway is started again; services and their logs go on", async (
 
 test("a gateway that speaks garbage is killed and started again, and never runs the enclave down", async () => {
   const gateway = join(ROOT, "test", "fixtures", "enclave", "garbage-gateway.ts");
-  await using enclave = await RunningSupervisor.start(
-    enclaveConfig([shellService("web", `echo $$ > pid; ${FOREVER}`, { workingDir: "/tmp" })]),
-    { gateway },
-  );
+  await using enclave = await RunningSupervisor.start(enclaveConfig([shellService("web", FOREVER)]), {
+    gateway,
+  });
   const log = join(enclave.directory, "log", "gateway.log");
   const starts = await eventually("several gateways", async () => {
     const text = await readFile(log, "utf8").catch(() => "");
@@ -227,6 +225,12 @@ test.each([
     expect(enclave.notices.length).toBeLessThanOrEqual(512);
   },
 );
+
+test("an enclave without a vsock directory is refused", async () => {
+  await using enclave = await RunningSupervisor.start(enclaveConfig([]), { vsock: false });
+  expect(await enclave.exited).toBe(78);
+  expect(enclave.notices).toContain("fail E_ENCLAVE_VSOCK no usable vsock directory on descriptor 3");
+});
 
 test("several users are refused where only one uid is mapped, unless the configuration allows it", async () => {
   const uidMap = "         0       1000          1\n";
