@@ -5,7 +5,7 @@
  *   enclave to host   port P arrives as a connection to `<dir>/vsock.sock_P`, raw bytes from the start
  *
  * In the local backend the enclave's listener on port P is the Unix socket `<dir>/guest/P`. CIDs 2 and 3 both mean
- * the host. Sockets are 0600.
+ * the host. Sockets of the host are 0600; those in `guest` are 0660, in the group of the enclave's root.
  */
 import { KitError } from "../core/errors.ts";
 

@@ -21,11 +21,6 @@ export const HOST_ERRORS = {
     meaning: "There is no enclave of that name.",
     hint: "`pipeline ps --all` lists the enclaves.",
   },
-  E_HOST_NOT_RUNNING: {
-    exit: EXIT.conflict,
-    meaning: "The enclave is not running.",
-    hint: "Start it with `pipeline up`; `pipeline status NAME` says why it ended.",
-  },
   E_HOST_PORT_IN_USE: {
     exit: EXIT.conflict,
     meaning: "A port to publish is in use on this host.",

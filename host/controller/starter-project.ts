@@ -7,7 +7,7 @@ const SERVER = `// Answers every request; replace it with your own service.
 const { createServer } = require("node:http");
 
 const server = createServer((request, response) => response.end("hello from inside\\n"));
-server.listen(Number(process.env.PORT), "127.0.0.1", () => console.log("listening on " + process.env.PORT));
+server.listen(8080, "127.0.0.1", () => console.log("listening on 8080"));
 process.on("SIGTERM", () => server.close());
 `;
 
@@ -22,7 +22,6 @@ resources: { cpus: 1, memory: 512MiB }
 services:
   web:
     command: [node, /app/server.js]
-    environment: { PORT: "8080" }
     restart: on-failure
     healthcheck: { http: "http://127.0.0.1:8080/" }
 ports: ["127.0.0.1:8080:8080"]

@@ -77,7 +77,7 @@ export class RunningSupervisor implements AsyncDisposable {
       ...(fixture.arguments ?? ["--generation", "1"]),
     ];
     const child = spawn(process.execPath, words, {
-      stdio: ["ignore", "ignore", "pipe", fixture.vsock === false ? "ignore" : folder.fd, "pipe"],
+      stdio: ["pipe", "ignore", "pipe", fixture.vsock === false ? "ignore" : folder.fd, "pipe"],
       env: {},
     });
     return new RunningSupervisor(directory, child);
