@@ -2,7 +2,15 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { descendants, HELLO, memoryKib, print, runPipeline, startPipeline } from "./pipeline-process.ts";
+import {
+  descendants,
+  HELLO,
+  isAlive,
+  memoryKib,
+  print,
+  runPipeline,
+  startPipeline,
+} from "./pipeline-process.ts";
 
 const ENCLAVES = 20;
 
@@ -34,7 +42,7 @@ export async function measureMany(): Promise<void> {
     );
     const downStart = performance.now();
     runPipeline(stateDir, ["down", "--all"]);
-    const left = pids.filter((pid) => descendantsOrSelfAlive(pid)).length;
+    const left = pids.filter((pid) => isAlive(pid)).length;
     print(
       `many: down --all in ${((performance.now() - downStart) / 1000).toFixed(1)} s, ${left} processes left`,
     );
@@ -47,13 +55,4 @@ export async function measureMany(): Promise<void> {
 function upOne(stateDir: string, name: string): Promise<number | null> {
   const child = startPipeline(stateDir, ["up", HELLO, "-d", "--name", name, "-p", "127.0.0.1:0:8080"]);
   return new Promise((resolve) => child.once("exit", (status) => resolve(status)));
-}
-
-function descendantsOrSelfAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
+import { get } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -21,7 +22,7 @@ const LIMIT_RATIO = 8;
 export async function measureStartup(): Promise<void> {
   const stateDir = await mkdtemp(join(tmpdir(), "pl-"));
   const bare: number[] = [];
-  const up: number[] = [];
+  const up: UpTimes[] = [];
   try {
     await timeUp(stateDir); // builds the image if needed
     for (let round = 0; round < ROUNDS; round += 1) {
@@ -32,10 +33,14 @@ export async function measureStartup(): Promise<void> {
     runPipeline(stateDir, ["down", "--all"]);
     await rm(stateDir, { recursive: true });
   }
-  const ratio = median(up) / median(bare);
+  const upMs = median(up.map((one) => one.totalMs));
+  const ratio = upMs / median(bare);
   print(
-    `startup: bare node server.js ${median(bare).toFixed(0)} ms, warm up ${median(up).toFixed(0)} ms, ratio ${ratio.toFixed(1)} (at most ${LIMIT_RATIO})`,
+    `startup: bare node server.js ${median(bare).toFixed(0)} ms, warm up ${upMs.toFixed(0)} ms, ratio ${ratio.toFixed(1)} (at most ${LIMIT_RATIO})`,
   );
+  for (const name of up[0]?.stages.keys() ?? []) {
+    print(`startup:   ${median(up.map((one) => one.stages.get(name) ?? 0)).toFixed(0)} ms ${name}`);
+  }
 }
 
 async function timeBare(): Promise<number> {
@@ -50,12 +55,56 @@ async function timeBare(): Promise<number> {
   return elapsed;
 }
 
-async function timeUp(stateDir: string): Promise<number> {
+interface UpTimes {
+  readonly totalMs: number;
+  /** Milliseconds from the start of the command to each stage. */
+  readonly stages: ReadonlyMap<string, number>;
+}
+
+async function timeUp(stateDir: string): Promise<UpTimes> {
   const port = await freePort();
   const start = performance.now();
+  const startTime = performance.timeOrigin + start;
   const child = startPipeline(stateDir, ["up", HELLO, "-d", "-p", `127.0.0.1:${port}:8080`]);
-  const elapsed = (await firstAnswerMs(port)) - start;
+  const totalMs = (await firstAnswerMs(port)) - start;
   await new Promise((resolve) => child.once("exit", resolve));
+  const stages = await readStages(stateDir, startTime);
   runPipeline(stateDir, ["down", "hello"]);
-  return elapsed;
+  return { totalMs, stages };
+}
+
+/** When the record was made, and what the enclave's own events say; each with the clock of this machine. */
+async function readStages(stateDir: string, startTime: number): Promise<Map<string, number>> {
+  const { createdAt } = JSON.parse(runPipeline(stateDir, ["status", "hello", "--json"]));
+  const stages = new Map([["cli: image found, runner started", Number(createdAt) - startTime]]);
+  for (const event of await readEvents(join(stateDir, "enclaves", "hello", "vsock", "guest", "9001"))) {
+    const name =
+      event.type === "enclave" ? "runner, launcher, init: supervisor runs" : `service ${event.message}`;
+    stages.set(name, event.time - startTime);
+  }
+  return stages;
+}
+
+interface BenchEvent {
+  readonly type: string;
+  readonly message: string;
+  readonly time: number;
+}
+
+function readEvents(socketPath: string): Promise<BenchEvent[]> {
+  const { promise, resolve, reject } = Promise.withResolvers<BenchEvent[]>();
+  const request = get({ socketPath, path: "/v1/events" }, (response) => {
+    response.once("data", (chunk: Buffer) => {
+      resolve(
+        chunk
+          .toString()
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line)),
+      );
+      request.destroy();
+    });
+  });
+  request.once("error", reject);
+  return promise;
 }

@@ -6,7 +6,6 @@ import type { Log } from "../core/log.ts";
 import { IngressAcceptor } from "../pf-proxy/ingress-acceptor.ts";
 import { VSOCK_PORT } from "../wire/ports.ts";
 import { decodeGatewaySettings } from "../wire/supervisor-frames.ts";
-import { createControlApi } from "./control-api.ts";
 import { guestSocketPath, listenAt } from "./guest-listener.ts";
 import { SupervisorClient } from "./supervisor-client.ts";
 
@@ -41,6 +40,8 @@ export async function runGateway({
   stack.defer(() => closeListener(listener));
   let control: Server | undefined;
   if (settings.control) {
+    // Loaded here: in production it stays out, and ingress does not wait for it.
+    const { createControlApi } = await import("./control-api.ts");
     const api = await createControlApi({ client, log });
     stack.defer(() => api.close());
     control = api.server;

@@ -21,6 +21,7 @@ const MAX_DETAIL = 256;
 /** A connection of a probe that succeeded is cut after this, in ms. */
 const LEAVE_MS = 1_000;
 const LOOPBACK = "127.0.0.1";
+const MAX_STATUS_LINE = 1024;
 
 /** Never rejects. @param signal ends the probe early; its result then has no meaning. */
 export async function probeHealth(
@@ -86,30 +87,62 @@ async function probeExec(
   return { healthy: end.clean, detail: printed === "" ? end.reason : `${end.reason}: ${printed}` };
 }
 
+/**
+ * GET with HTTP/1.1, of which only the status line is read. By hand because node:http alone would take a quarter of the
+ * supervisor's memory (measured: 17 MB).
+ */
 async function probeHttp(port: number, path: string, signal: AbortSignal): Promise<ProbeResult> {
-  // Loaded by the first such probe: most enclaves have none, and it takes megabytes.
-  const { get } = await import("node:http");
-  return new Promise((resolve, reject) => {
-    const request = get({ host: LOOPBACK, port, path, agent: false, signal }, (response) => {
-      const status = response.statusCode ?? 0;
-      leaveGently(response.socket);
-      response.resume();
+  const { promise, resolve, reject } = Promise.withResolvers<ProbeResult>();
+  const socket = await dial(port, signal);
+  const abort = (): void => reject(signal.reason);
+  let head = "";
+  socket.on("error", reject).once("end", () => reject(new Error("the connection ended without a status")));
+  socket.on("data", (chunk: Buffer) => {
+    if (head.length < MAX_STATUS_LINE) head += chunk.toString("latin1", 0, MAX_STATUS_LINE);
+    const status = parseStatus(head);
+    if (status !== undefined)
       resolve({ healthy: status >= 200 && status < 400, detail: `HTTP status ${status}` });
-    });
-    request.on("error", reject);
+    else if (head.includes("\n") || head.length >= MAX_STATUS_LINE)
+      reject(new Error("the answer is not HTTP"));
   });
+  signal.addEventListener("abort", abort, { once: true });
+  socket.write(
+    `GET ${path} HTTP/1.1\r\nHost: ${LOOPBACK}:${port}\r\nConnection: close\r\nUser-Agent: healthcheck\r\n\r\n`,
+  );
+  try {
+    const result = await promise;
+    leaveGently(socket);
+    return result;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
+/** Status of a whole status line; undefined for anything else. */
+function parseStatus(head: string): number | undefined {
+  const [, status] = /^HTTP\/1\.[01] ([1-5][0-9]{2})[ \r\n]/.exec(head) ?? [];
+  return status === undefined || !head.includes("\n") ? undefined : Number(status);
 }
 
 async function probeTcp(port: number, signal: AbortSignal): Promise<ProbeResult> {
+  const socket = await dial(port, signal);
+  leaveGently(socket.resume().end());
+  return { healthy: true, detail: "connected" };
+}
+
+/** Connects to a port of this machine. */
+async function dial(port: number, signal: AbortSignal): Promise<Socket> {
   const socket = connect({ host: LOOPBACK, port });
-  const { promise, resolve, reject } = Promise.withResolvers<ProbeResult>();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
   const abort = (): void => reject(signal.reason);
   signal.addEventListener("abort", abort, { once: true });
-  socket.once("connect", () => resolve({ healthy: true, detail: "connected" })).on("error", reject);
+  socket.once("connect", resolve).on("error", reject);
   try {
-    const result = await promise;
-    leaveGently(socket.resume().end());
-    return result;
+    await promise;
+    return socket;
   } catch (error) {
     socket.destroy();
     throw error;

@@ -30,7 +30,7 @@ import { fingerprintSource } from "./source-fingerprint.ts";
 import { resolveUser } from "./users.ts";
 
 /** Raised whenever a build of the same inputs gives other bytes. */
-const RECIPE_VERSION = 1;
+const RECIPE_VERSION = 2;
 
 /** The toolkit's own files that go into every image; paths on this machine. */
 export interface RuntimeFiles {

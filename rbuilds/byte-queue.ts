@@ -1,5 +1,5 @@
-/** Exact reads from a stream of chunks, without reading ahead more than one chunk. */
-export class ByteQueue {
+/** Exact reads from a stream of chunks, without reading ahead more than one chunk. It owns the stream. */
+export class ByteQueue implements AsyncDisposable {
   readonly #iterator: AsyncIterator<Uint8Array>;
   readonly #refuse: (why: string) => Error;
   #chunk: Uint8Array = new Uint8Array(0);
@@ -47,6 +47,11 @@ export class ByteQueue {
       left -= part.length;
       yield part;
     }
+  }
+
+  /** Ends the stream, so that a file or decompressor behind it is closed also when reading stops early. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#iterator.return?.();
   }
 
   /** Reads to the end, so that a decompressor behind the stream checks its trailer. */

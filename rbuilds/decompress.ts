@@ -24,15 +24,20 @@ export async function* decompress(
   options: DecompressOptions,
 ): AsyncGenerator<Uint8Array> {
   const iterator = stream[Symbol.asyncIterator]();
-  const head = await readHead(iterator);
-  const counts = { input: 0, output: 0 };
-  const input = countInput(head, iterator, counts);
-  const decoder = decoderOf(head);
-  const output = decoder === undefined ? input : decodeThrough(input, decoder, options.source);
-  for await (const chunk of output) {
-    counts.output += chunk.length;
-    refuseBomb(counts, options);
-    yield chunk;
+  try {
+    const head = await readHead(iterator);
+    const counts = { input: 0, output: 0 };
+    const input = countInput(head, iterator, counts);
+    const decoder = decoderOf(head);
+    const output = decoder === undefined ? input : decodeThrough(input, decoder, options.source);
+    for await (const chunk of output) {
+      counts.output += chunk.length;
+      refuseBomb(counts, options);
+      yield chunk;
+    }
+  } finally {
+    // Read by hand, so closed by hand when the reader stops early.
+    await iterator.return?.();
   }
 }
 

@@ -8,6 +8,8 @@ import type { Manifest, ManifestEntry } from "../wire/manifest.ts";
 export const MAX_TREE_ENTRIES = 1_000_000;
 export const MAX_PATH_BYTES = 4096;
 export const MAX_NAME_BYTES = 255;
+/** Linux's PATH_MAX counts a NUL at the end. */
+export const MAX_LINK_TARGET_BYTES = 4095;
 const MAX_LINKS = 40;
 const SURROGATE = /[\ud800-\udfff]/;
 
@@ -16,6 +18,8 @@ const ROOT_ENTRY: ManifestEntry = { type: "directory", path: "/", mode: 0o755, u
 export class FileTree {
   readonly #entries = new Map<string, ManifestEntry>([["/", ROOT_ENTRY]]);
   readonly #children = new Map<string, Set<string>>([["/", new Set()]]);
+  /** Paths of hard links by the path of the file they name; a link may be set before its file. */
+  readonly #links = new Map<string, Set<string>>();
 
   static fromManifest(manifest: Manifest): FileTree {
     const tree = new FileTree();
@@ -29,24 +33,40 @@ export class FileTree {
 
   /**
    * Puts `entry` in its place: missing parents are made (0755, root), a directory in the place of anything else
-   * replaces it, anything in the place of a directory removes what was below.
-   * @throws E_IMAGE_PATH for a path that is not normal or too long, or whose parent is no directory;
-   *   E_IMAGE_TOO_MANY_FILES.
+   * replaces it, anything in the place of a directory removes what was below. A file in the place of a file is the
+   * same file changed, under all its names; to give one name another file, `remove` it first.
+   * @throws E_IMAGE_PATH for a path that is not normal or too long, whose parent is no directory, or a symbolic link
+   *   that says nothing or too much; E_IMAGE_TOO_MANY_FILES.
    */
   set(entry: ManifestEntry): void {
     checkPath(entry.path);
+    if (entry.type === "symlink") checkLinkTarget(entry);
     if (entry.path === "/") {
       if (entry.type !== "directory") throw pathError(entry.path, "the root must be a directory");
       this.#entries.set("/", entry);
       return;
     }
     const existing = this.#entries.get(entry.path);
-    if (existing !== undefined && !(existing.type === "directory" && entry.type === "directory"))
-      this.remove(entry.path);
+    if (existing !== undefined && !isChange(existing, entry)) this.remove(entry.path);
     if (!this.#entries.has(entry.path)) this.#attach(entry.path);
     if (entry.type === "directory" && !this.#children.has(entry.path))
       this.#children.set(entry.path, new Set());
     this.#entries.set(entry.path, entry);
+    if (entry.type === "hardlink") this.#linksTo(entry.target).add(entry.path);
+    if (entry.type === "file") this.#nameFile(entry, this.#links.get(entry.path) ?? []);
+  }
+
+  #linksTo(target: string): Set<string> {
+    const known = this.#links.get(target) ?? new Set();
+    this.#links.set(target, known);
+    return known;
+  }
+
+  /** Makes every path of `names` a hard link to `file`: all names of a file say the same of it. */
+  #nameFile(file: ManifestEntry, names: Iterable<string>): void {
+    const { mode, uid, gid } = file;
+    for (const path of names)
+      this.#entries.set(path, { type: "hardlink", path, mode, uid, gid, target: file.path });
   }
 
   #attach(path: string): void {
@@ -61,14 +81,31 @@ export class FileTree {
     siblings.add(path);
   }
 
-  /** Removes the entry and everything below it; true if there was one. The root stays and is emptied. */
+  /**
+   * Removes the entry and everything below it; true if there was one. The root stays and is emptied. A file that has
+   * other names lives on under the first of them.
+   */
   remove(path: string): boolean {
-    if (!this.#entries.has(path)) return false;
+    const entry = this.#entries.get(path);
+    if (entry === undefined) return false;
     for (const child of this.#children.get(path) ?? []) this.remove(child);
     if (path === "/") return true;
     this.#children.delete(path);
     this.#children.get(parentOf(path))?.delete(path);
-    return this.#entries.delete(path);
+    this.#entries.delete(path);
+    if (entry.type === "hardlink") this.#links.get(entry.target)?.delete(path);
+    if (entry.type === "file") this.#keepUnderOtherName(entry);
+    return true;
+  }
+
+  #keepUnderOtherName(file: ManifestEntry): void {
+    const [heir, ...others] = [...(this.#links.get(file.path) ?? [])].sort(compareBytes);
+    this.#links.delete(file.path);
+    if (heir === undefined) return;
+    const moved = { ...file, path: heir };
+    this.#entries.set(heir, moved);
+    if (others.length > 0) this.#links.set(heir, new Set(others));
+    this.#nameFile(moved, others);
   }
 
   /** Entries directly below a directory, sorted; empty for anything else. */
@@ -112,6 +149,11 @@ export class FileTree {
   }
 }
 
+/** True if `entry` changes what is there instead of taking its place. */
+function isChange(existing: ManifestEntry, entry: ManifestEntry): boolean {
+  return existing.type === entry.type && (entry.type === "directory" || entry.type === "file");
+}
+
 export function parentOf(path: string): string {
   const end = path.lastIndexOf("/");
   return end <= 0 ? "/" : path.slice(0, end);
@@ -140,6 +182,13 @@ export function checkPath(path: string): void {
     if (Buffer.byteLength(name) > MAX_NAME_BYTES)
       throw pathError(path, `a name has more than ${MAX_NAME_BYTES} bytes`);
   }
+}
+
+/** @throws E_IMAGE_PATH unless the kernel would make a symbolic link of it. */
+export function checkLinkTarget({ path, target }: { readonly path: string; readonly target: string }): void {
+  const sizeBytes = Buffer.byteLength(target);
+  if (sizeBytes > 0 && sizeBytes <= MAX_LINK_TARGET_BYTES && !target.includes("\0")) return;
+  throw pathError(path, `a symbolic link says 1 to ${MAX_LINK_TARGET_BYTES} bytes without NUL`);
 }
 
 function pathError(path: string, why: string): KitError {

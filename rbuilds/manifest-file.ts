@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 
 import { KitError } from "../core/errors.ts";
 import type { Manifest, ManifestEntry } from "../wire/manifest.ts";
-import { checkPath, compareBytes, MAX_TREE_ENTRIES, parentOf } from "./file-tree.ts";
+import { checkLinkTarget, checkPath, compareBytes, MAX_TREE_ENTRIES, parentOf } from "./file-tree.ts";
 
 export const MAX_MANIFEST_BYTES = 512 * 1024 * 1024;
 const MAX_ID = 0xff_ff_ff_fe;
@@ -103,7 +103,12 @@ function readEntry(fields: Readonly<Record<string, unknown>>, index: number): Ma
   if (type === "character" || type === "block") {
     return { ...base, type, major: number("major", 0xfff), minor: number("minor", 0xf_ff_ff) };
   }
-  if (type === "symlink" || type === "hardlink") return { ...base, type, target: text("target") };
+  if (type === "hardlink") return { ...base, type, target: text("target") };
+  if (type === "symlink") {
+    const target = text("target");
+    checkLinkTarget({ path, target });
+    return { ...base, type, target };
+  }
   const digest = text("digest");
   if (type !== "file" || !/^[0-9a-f]{64}$/.test(digest)) throw where("type or digest");
   return { ...base, type, digest, size: number("size", Number.MAX_SAFE_INTEGER) };
@@ -120,8 +125,9 @@ function readXattrs(value: unknown, where: (key: string) => KitError): { xattrs?
   return { xattrs };
 }
 
-/** Sorted, no path twice, every parent a directory that is present, every hard link's target a file. */
+/** The root first, sorted, no path twice, every parent a directory that is present, every hard link's target a file. */
 function checkOrder(entries: readonly ManifestEntry[]): void {
+  if (entries[0]?.path !== "/" || entries[0].type !== "directory") throw refusal("it has no root directory");
   const types = new Map<string, ManifestEntry["type"]>();
   let last = "";
   for (const { path, type } of entries) {

@@ -24,6 +24,8 @@ export interface RuntimeOptions {
 
 const EXECUTABLE = 0o755;
 const READABLE = 0o644;
+/** The configuration holds the environment of every service: for the supervisor alone. */
+const SECRET = 0o600;
 /** init mounts over these; an image without them (a single static program) gets them. */
 const MOUNT_POINTS = ["/dev", "/etc", "/proc", "/run", "/sys", "/tmp", "/var"] as const;
 
@@ -47,7 +49,7 @@ export async function addRuntime(tree: FileTree, blobs: BlobStore, options: Runt
   if (options.libraries !== "host") addLibraries(tree, options.libraries);
   const argv = supervisorArgv(options.libraries);
   addFile(tree, RUNTIME.supervisorArgv, READABLE, await blobs.put(Buffer.from(argv)));
-  addFile(tree, RUNTIME.config, READABLE, await blobs.put(Buffer.from(`${canonicalJson(options.config)}\n`)));
+  addFile(tree, RUNTIME.config, SECRET, await blobs.put(Buffer.from(`${canonicalJson(options.config)}\n`)));
 }
 
 /**
@@ -64,9 +66,10 @@ export function nodeCommand(
   return [RUNTIME.loader, "--library-path", RUNTIME.libraries, "--argv0", name, RUNTIME.node, script];
 }
 
-/** One argument a line. */
+/** One argument a line. A small young generation keeps a supervisor that carries much output from growing. */
 function supervisorArgv(libraries: RuntimeLibraries | "host"): string {
   return nodeCommand(libraries, RUNTIME.supervisor, "supervisor")
+    .toSpliced(-1, 0, "--max-semi-space-size=2")
     .map((argument) => `${argument}\n`)
     .join("");
 }

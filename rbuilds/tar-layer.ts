@@ -3,11 +3,12 @@
  * devices and links become data, and nothing of the archive reaches the disk but file contents in the blob store.
  *
  * Refused: absolute names, `..`, NUL, names under something that is not a directory once links are followed, a name
- * twice in one archive (directories may repeat), hard links to what the archive does not hold. Links in the middle of
+ * twice in one archive (directories may repeat), hard links to what is neither in it nor below it. Links in the middle of
  * a name are followed inside the tree, never outside. Targets of symbolic links are data and may say anything.
  * Extended attributes: `user.*` and `security.capability` are kept, all others dropped.
  *
- * Whiteouts (OCI): `.wh.NAME` removes NAME of the layers below, `.wh..wh..opq` everything in its directory.
+ * Whiteouts (OCI): `.wh.NAME` removes NAME of the layers below, `.wh..wh..opq` everything in its directory; what the
+ * layer itself brings stays, wherever in the archive the whiteout stands.
  */
 import { KitError } from "../core/errors.ts";
 import type { ManifestEntry } from "../wire/manifest.ts";
@@ -45,10 +46,21 @@ interface LayerState extends LayerOptions {
 }
 
 /**
- * @param stream plain, gzip or zstd.
- * @throws E_IMAGE_TAR, E_IMAGE_TAR_NAME, E_IMAGE_TAR_DUPLICATE, E_IMAGE_TAR_LINK, E_IMAGE_TAR_TOO_LARGE
+ * @param stream plain, gzip or zstd; closed at the end in any case.
+ * @throws E_IMAGE_TAR, E_IMAGE_TAR_NAME, E_IMAGE_TAR_DUPLICATE, E_IMAGE_TAR_LINK, E_IMAGE_TAR_TOO_LARGE, E_IMAGE_PATH,
+ *   E_IMAGE_LINK_LOOP, E_IMAGE_TOO_MANY_FILES, E_IMAGE_COMPRESSION, E_DISK_FULL
  */
 export async function applyTarLayer(stream: AsyncIterable<Uint8Array>, options: LayerOptions): Promise<void> {
+  try {
+    await applyMembers(stream, options);
+  } catch (error) {
+    // What an aborted source gives looks like an archive cut off.
+    options.signal?.throwIfAborted();
+    throw error;
+  }
+}
+
+async function applyMembers(stream: AsyncIterable<Uint8Array>, options: LayerOptions): Promise<void> {
   const state: LayerState = { ...options, written: new Map() };
   const { maxBytes, maxMembers } = options.limits;
   let members = 0;
@@ -74,6 +86,8 @@ async function applyMember(state: LayerState, member: TarMember): Promise<void> 
   if (earlier !== undefined && !(earlier === "directory" && entry.type === "directory")) {
     throw new KitError("E_IMAGE_TAR_DUPLICATE", `${state.source} holds ${JSON.stringify(path)} twice`);
   }
+  // A member is a file of its own: other names that a lower layer gave the old one keep that.
+  if (entry.type !== "directory") state.tree.remove(path);
   state.tree.set(entry);
   state.written.set(path, entry.type);
 }
@@ -106,7 +120,8 @@ function applyWhiteout(state: LayerState, path: string, name: string): void {
     if (name === WHITEOUT || target.endsWith("/..") || target.endsWith("/.")) {
       throw tarNameError(state.source, path, "it is no whiteout");
     }
-    if (!state.written.has(target)) state.tree.remove(target);
+    const entry = state.tree.get(target);
+    if (entry !== undefined) removeOlder(state, entry);
     return;
   }
   for (const child of state.tree.children(parent)) removeOlder(state, child);
@@ -148,7 +163,8 @@ function linkEntry(state: LayerState, member: TarMember, path: string): Manifest
   const target = placeOf(state, memberPath(member.linkName, state.source));
   const linked = state.tree.get(target);
   const file = linked?.type === "hardlink" ? state.tree.get(linked.target) : linked;
-  if (file === undefined || file.path === path || file.type === "directory") {
+  const isReplaced = file !== undefined && (file.path === path || file.path.startsWith(`${path}/`));
+  if (file === undefined || isReplaced || file.type === "directory") {
     throw new KitError(
       "E_IMAGE_TAR_LINK",
       `${state.source}: ${path} is a hard link to ${member.linkName}, which is no file of it`,

@@ -1,14 +1,18 @@
 /**
  * Members of a tar archive as they stream by: ustar, pax (POSIX 2001) and GNU long names. Strict: a bad checksum, a
- * truncated archive, a number that overflows, or extension data over its limit ends the reading with E_IMAGE_TAR.
- * Extension headers: `x` for the next member, `g` for all that follow, `L` and `K` GNU's long name and link name.
+ * truncated archive, a number that overflows, or extension data over its limit ends the reading with E_IMAGE_TAR, and
+ * so does what readers of tar are known to take differently (see tar-extensions.ts).
  */
 import { KitError } from "../core/errors.ts";
 import { ByteQueue } from "./byte-queue.ts";
-import { decodePaxRecords } from "./pax-records.ts";
+import { isExtension, MAX_EXTENSION_BYTES, TarExtensions, XATTR_PREFIX } from "./tar-extensions.ts";
 import { decodeTarHeader, decodeTarText, TAR_BLOCK_BYTES, tarError, type TarHeader } from "./tar-header.ts";
 
-const MAX_EXTENSION_BYTES = 1024 * 1024;
+/** The highest id is "nobody has said" to the kernel. */
+const MAX_ID = 0xff_ff_ff_fe;
+/** Linux's dev_t: 12 bits and 20. */
+const MAX_MAJOR = 0xfff;
+const MAX_MINOR = 0xf_ff_ff;
 
 export type TarType = "file" | "hardlink" | "symlink" | "character" | "block" | "directory" | "fifo";
 
@@ -42,27 +46,25 @@ const TYPES: Readonly<Record<string, TarType>> = {
   "6": "fifo",
 };
 
-type Extensions = Map<string, Buffer>;
-
 /** @param where names the archive in messages. @throws E_IMAGE_TAR */
 export async function* readTar(stream: AsyncIterable<Uint8Array>, where: string): AsyncGenerator<TarMember> {
-  const queue = new ByteQueue(stream, (why) => tarError(where, why));
-  const globals: Extensions = new Map();
-  let locals: Extensions = new Map();
+  await using queue = new ByteQueue(stream, (why) => tarError(where, why));
+  const extensions = new TarExtensions(where);
   for (;;) {
     const header = decodeTarHeader(await readHeaderBlock(queue), where);
     if (header === undefined) break;
     if (isExtension(header.type)) {
-      await readExtension(queue, header, { globals, locals }, where);
+      await readExtension(queue, header, extensions, where);
       continue;
     }
-    const member = describeMember(header, new Map([...globals, ...locals]), queue, where);
-    locals = new Map();
+    const member = describeMember(header, extensions.takeForMember(), queue, where);
     const end = queue.position + padded(member.size);
     yield member;
     await queue.skip(end - queue.position);
   }
-  if (locals.size > 0) throw tarError(where, "the archive ends after an extension header");
+  if (extensions.isPending) throw tarError(where, "the archive ends after an extension header");
+  const second = decodeTarHeader(await readHeaderBlock(queue), where);
+  if (second !== undefined) throw tarError(where, "one block of zeros is followed by more members");
   await queue.drain();
 }
 
@@ -72,42 +74,25 @@ async function readHeaderBlock(queue: ByteQueue): Promise<Buffer> {
   return await queue.take(TAR_BLOCK_BYTES);
 }
 
-function isExtension(type: string): boolean {
-  return type === "x" || type === "g" || type === "L" || type === "K";
-}
-
 async function readExtension(
   queue: ByteQueue,
   header: TarHeader,
-  extensions: { readonly globals: Extensions; readonly locals: Extensions },
+  extensions: TarExtensions,
   where: string,
 ): Promise<void> {
   if (header.size > MAX_EXTENSION_BYTES)
     throw tarError(where, `an extension header has ${header.size} bytes`);
   const content = await queue.take(header.size);
   await queue.skip(padded(header.size) - header.size);
-  if (header.type === "L") extensions.locals.set("path", untilNul(content));
-  else if (header.type === "K") extensions.locals.set("linkpath", untilNul(content));
-  else {
-    const target = header.type === "g" ? extensions.globals : extensions.locals;
-    for (const [key, value] of decodePaxRecords(content, where)) target.set(key, value);
-  }
-}
-
-function untilNul(content: Buffer): Buffer {
-  const end = content.indexOf(0);
-  return end < 0 ? content : content.subarray(0, end);
+  extensions.add(header.type, content);
 }
 
 function describeMember(
   header: TarHeader,
-  extensions: Extensions,
+  extensions: ReadonlyMap<string, Buffer>,
   queue: ByteQueue,
   where: string,
 ): TarMember {
-  const type = TYPES[header.type];
-  if (type === undefined)
-    throw tarError(where, `a member has the unknown type ${JSON.stringify(header.type)}`);
   const text = (key: string, fallback: string): string => {
     const value = extensions.get(key);
     return value === undefined ? fallback : decodeTarText(value, where);
@@ -116,25 +101,38 @@ function describeMember(
     const value = extensions.get(key);
     return value === undefined ? fallback : paxNumber(value, where);
   };
-  if (extensions.has("GNU.sparse.major") || extensions.has("GNU.sparse.map"))
-    throw tarError(where, "sparse members are not taken");
+  const name = text("path", header.name);
+  const type = typeOf(header, name, where);
   const size = type === "file" ? number("size", header.size) : 0;
   if (type !== "file" && type !== "hardlink" && header.size > 0)
     throw tarError(where, `a ${type} has content`);
   return {
-    name: text("path", header.name),
+    name,
     type,
     mode: header.mode,
-    uid: number("uid", header.uid),
-    gid: number("gid", header.gid),
+    uid: bounded(number("uid", header.uid), MAX_ID, where),
+    gid: bounded(number("gid", header.gid), MAX_ID, where),
     size,
     linkName: text("linkpath", header.linkName),
-    major: header.major,
-    minor: header.minor,
+    major: bounded(header.major, MAX_MAJOR, where),
+    minor: bounded(header.minor, MAX_MINOR, where),
     xattrs: readXattrs(extensions, where),
     offset: queue.position,
     content: queue.content(size),
   };
+}
+
+function typeOf(header: TarHeader, name: string, where: string): TarType {
+  const type = TYPES[header.type];
+  if (type === undefined)
+    throw tarError(where, `a member has the unknown type ${JSON.stringify(header.type)}`);
+  // Before POSIX there was no type for directories; GNU tar and Go still read such archives so.
+  return type === "file" && name.endsWith("/") ? "directory" : type;
+}
+
+function bounded(value: number, maximum: number, where: string): number {
+  if (value > maximum) throw tarError(where, `an owner or device number is ${value}, more than ${maximum}`);
+  return value;
 }
 
 function paxNumber(value: Buffer, where: string): number {
@@ -145,9 +143,7 @@ function paxNumber(value: Buffer, where: string): number {
   return number;
 }
 
-const XATTR_PREFIX = "SCHILY.xattr.";
-
-function readXattrs(extensions: Extensions, where: string): Record<string, string> {
+function readXattrs(extensions: ReadonlyMap<string, Buffer>, where: string): Record<string, string> {
   const xattrs: Record<string, string> = {};
   for (const [key, value] of extensions) {
     if (!key.startsWith(XATTR_PREFIX)) continue;

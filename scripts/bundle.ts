@@ -6,6 +6,7 @@ import { rolldown } from "rolldown";
 /** Output name to entry, relative to the repository. */
 export const PROGRAMS: Readonly<Record<string, string>> = {
   "pipeline.js": "host/main.ts",
+  "pipeline-program.js": "host/pipeline-main.ts",
   "runner.js": "host/runner-main.ts",
   "tree.js": "rbuilds/tree-main.ts",
   "supervisor.mjs": "enclave/supervisor-main.ts",

@@ -8,12 +8,16 @@ import { parseDurationMs } from "./quantities.ts";
 const MAX_ARGUMENTS = 256;
 const MAX_DURATION_WORDS = "write a duration such as 500ms, 10s or 1m30s";
 
+/** Names under which the output of our own processes is shown. */
+const RESERVED_NAMES = ["console", "gateway", "init", "supervisor"];
+
 export const ServiceName = z
   .string()
   .regex(
     /^[a-z0-9][a-z0-9_-]{0,31}$/,
     "a service name has 1 to 32 of a-z, 0-9, _ and -, and begins with a letter or digit",
-  );
+  )
+  .refine((name) => !RESERVED_NAMES.includes(name), "the name is taken by a part of the enclave");
 
 const noNul = (text: string): boolean => !text.includes("\0");
 const Text = z.string().refine(noNul, "must not contain a NUL character");

@@ -1,11 +1,12 @@
 /** Talks to the runner of an enclave over its socket. */
-import { request as httpRequest } from "node:http";
 import { setTimeout as delay } from "node:timers/promises";
 
-import { KitError } from "../../core/errors.ts";
+import { isErrno, KitError } from "../../core/errors.ts";
+import { loadHttp } from "../../core/http-module.ts";
 import { isRunning, type ProcessIdentity } from "../process-identity.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import { enclavePaths } from "../state/enclave-paths.ts";
+import { readRecord } from "../state/record-store.ts";
 
 const REQUEST_TIMEOUT_MS = 5_000;
 const POLL_MS = 10;
@@ -15,23 +16,41 @@ export function runnerOf(record: EnclaveRecord): ProcessIdentity | undefined {
   return pid === null || startTicks === null ? undefined : { pid, startTicks };
 }
 
-/** Asks the runner for an ordered stop; with a reason the end counts as a failure. @throws E_HOST_RUNNER */
+/**
+ * Asks the runner for an ordered stop; with a reason the end counts as a failure. A runner that has only just begun
+ * gets the time to open its socket.
+ * @throws E_HOST_RUNNER
+ */
 export async function askStop(stateDir: string, name: string, reason?: string): Promise<void> {
-  const socketPath = enclavePaths(stateDir, name).runnerSocket;
-  const query = reason === undefined ? "" : `?reason=${encodeURIComponent(reason.slice(0, 1000))}`;
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
   const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
-  const request = httpRequest(
-    { socketPath, method: "POST", path: `/stop${query}`, agent: false, signal },
+  const query = reason === undefined ? "" : `?reason=${encodeURIComponent(reason.slice(0, 1000))}`;
+  const socketPath = enclavePaths(stateDir, name).runnerSocket;
+  for (;;) {
+    try {
+      return await post(socketPath, `/stop${query}`, signal);
+    } catch (error) {
+      const isEarly = isErrno(error, "ENOENT") || isErrno(error, "ECONNREFUSED");
+      const record = isEarly ? await readRecord(stateDir, name) : undefined;
+      const identity = record === undefined ? undefined : runnerOf(record);
+      if (identity === undefined || signal.aborted || !(await isRunning(identity))) {
+        throw new KitError("E_HOST_RUNNER", `the runner of ${name} does not answer`, { cause: error });
+      }
+      await delay(POLL_MS);
+    }
+  }
+}
+
+async function post(socketPath: string, path: string, signal: AbortSignal): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const request = loadHttp().request(
+    { socketPath, method: "POST", path, agent: false, signal },
     (response) => {
       response.resume();
-      response.once("end", resolve);
+      response.once("end", resolve).once("error", reject);
     },
   );
   request.once("error", reject).end();
-  await promise.catch((error: unknown) => {
-    throw new KitError("E_HOST_RUNNER", `the runner of ${name} does not answer`, { cause: error });
-  });
+  await promise;
 }
 
 /** Resolves once the process is gone; false if it is still there after the time. */

@@ -1,8 +1,9 @@
 /** Requests to the control API of an enclave (wire/control.ts) over vsock. The enclave is not trusted: every answer is bounded. */
-import { request as httpRequest, type IncomingMessage } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 
 import { KitError } from "../../core/errors.ts";
+import { loadHttp } from "../../core/http-module.ts";
 
 const MAX_STATUS_BYTES = 1024 * 1024;
 /** A log line of 16 KiB can take six bytes a character as JSON. */
@@ -53,7 +54,7 @@ async function* chunksOf(response: IncomingMessage): AsyncGenerator<Buffer> {
 async function send({ path, dial, signal }: ControlRequest): Promise<IncomingMessage> {
   const socket = await dial(signal);
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-  const request = httpRequest({
+  const request = loadHttp().request({
     path,
     host: "enclave",
     signal,

@@ -5,8 +5,9 @@
  *   POST /stop?reason=TEXT       202; asks for an ordered stop; with a reason the end counts as a failure
  */
 import { chmod, rm } from "node:fs/promises";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 
+import { loadHttp } from "../../core/http-module.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 
 const REQUEST_TIMEOUT_MS = 5_000;
@@ -19,7 +20,7 @@ export interface RunnerServerOptions {
 }
 
 export async function openRunnerServer(options: RunnerServerOptions): Promise<AsyncDisposable> {
-  const server = createServer(
+  const server = loadHttp().createServer(
     { requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS, maxHeaderSize: 8192 },
     (request, response) => answer(request, response, options),
   );

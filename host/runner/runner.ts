@@ -12,14 +12,13 @@ import { LocalMachine } from "../backends/local/local-machine.ts";
 import type { PortSpec } from "../config/enclave-spec.ts";
 import type { EnclavePaths } from "../state/enclave-paths.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
-import { followEnclave } from "./control-follower.ts";
+import type { FollowerOptions } from "./control-follower.ts";
 import { describeCondition, type EnclaveFacts, isSettled } from "./enclave-condition.ts";
 import { answerHeartbeat, receiveInitLine } from "./host-ports.ts";
 import { LineGatherer } from "./line-gatherer.ts";
 import { LogWriter } from "./log-writer.ts";
 import type { RecordKeeper } from "./record-keeper.ts";
 import type { RunRequest } from "./run-request.ts";
-import { openRunnerServer } from "./runner-server.ts";
 
 export interface RunnerOptions {
   readonly request: RunRequest;
@@ -81,6 +80,10 @@ export class Runner {
     });
     const logs = owned.use(await LogWriter.open(paths.logs));
     const keepConsole = this.#keepConsole(machine, logs);
+    stop.addEventListener("abort", () => this.#askStop(machine, undefined), { once: true });
+    await machine.start(ended.signal);
+    // Loaded while the enclave boots: node:http and what needs it would delay the launch by a third.
+    const { openRunnerServer } = await import("./runner-server.ts");
     owned.use(
       await openRunnerServer({
         path: paths.runnerSocket,
@@ -88,8 +91,6 @@ export class Runner {
         stop: (reason) => this.#askStop(machine, reason),
       }),
     );
-    stop.addEventListener("abort", () => this.#askStop(machine, undefined), { once: true });
-    await machine.start(ended.signal);
     if (stop.aborted) this.#askStop(machine, undefined);
     const following = this.#follow(machine, logs, ended.signal);
     const exit = await machine.exited;
@@ -138,7 +139,11 @@ export class Runner {
   ): { done: Promise<void>; drained: Promise<unknown> } {
     const drained = Promise.withResolvers<void>();
     if (!this.#facts.tellsStatus) return { done: Promise.resolve(), drained: Promise.resolve() };
-    const done = followEnclave({
+    const follow = async (): Promise<void> => {
+      const { followEnclave } = await import("./control-follower.ts");
+      await followEnclave(options);
+    };
+    const options: FollowerOptions = {
       dial: async (deadline) => await machine.connect(VSOCK_PORT.control, deadline),
       signal,
       log: this.#options.log,
@@ -148,8 +153,8 @@ export class Runner {
       onLogsEnd: () => {
         if (this.#facts.stopAsked || this.#facts.end !== undefined) drained.resolve();
       },
-    });
-    return { done, drained: drained.promise };
+    };
+    return { done: follow(), drained: drained.promise };
   }
 
   async #keepConsole(machine: Machine, logs: LogWriter): Promise<void> {
