@@ -5,7 +5,6 @@
  *   <directory>/sha256/ab/abcdef...     two characters of the digest, then all of it
  */
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
@@ -26,7 +25,7 @@ export interface PutOptions {
 export interface BlobStore {
   /** @throws E_IMAGE_BLOB_TOO_LARGE, E_DISK_FULL */
   put(content: Uint8Array | AsyncIterable<Uint8Array>, options?: PutOptions): Promise<StoredBlob>;
-  /** Imports a file of the host by copy; blobs are owned by the store. */
+  /** Imports a file of the host by copy; blobs are owned by the store. @throws as put, and the error of the system. */
   putFile(path: string, options?: PutOptions): Promise<StoredBlob>;
   has(digest: string): Promise<boolean>;
   /** Where the blob lies, whether it exists or not. */
@@ -35,6 +34,7 @@ export interface BlobStore {
   read(digest: string, maxBytes: number): Promise<Buffer>;
 }
 
+const READ_BYTES = 256 * 1024;
 const DIGEST = /^[0-9a-f]{64}$/;
 
 /** Opens a store, making its directory where it is absent. */
@@ -45,7 +45,7 @@ export async function openBlobStore(directory: string): Promise<BlobStore> {
     path,
     has: async (digest) => (await sizeOf(path(digest))) !== undefined,
     put: async (content, options) => await putBlob(directory, toChunks(content), options ?? {}),
-    putFile: async (file, options) => await putBlob(directory, createReadStream(file), options ?? {}),
+    putFile: async (file, options) => await putBlob(directory, readChunks(file), options ?? {}),
     read: async (digest, maxBytes) => await readBlob(path(digest), digest, maxBytes),
   };
 }
@@ -59,6 +59,16 @@ function toChunks(
   content: Uint8Array | AsyncIterable<Uint8Array>,
 ): AsyncIterable<Uint8Array> | Iterable<Uint8Array> {
   return content instanceof Uint8Array ? [content] : content;
+}
+
+/** Opens the file when it is first read: a stream would open it before, and nobody would hear that it failed. */
+async function* readChunks(path: string): AsyncGenerator<Uint8Array> {
+  await using file = await open(path, "r");
+  for (;;) {
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(READ_BYTES), 0, READ_BYTES);
+    if (bytesRead === 0) return;
+    yield buffer.subarray(0, bytesRead);
+  }
 }
 
 async function putBlob(
@@ -99,6 +109,8 @@ async function writeHashed(
     hash.update(chunk);
     await file.writeFile(chunk);
   }
+  // Whatever the caller's umask is: the root of another user namespace reads blobs too.
+  await file.chmod(0o444);
   return { digest: hash.digest("hex"), size };
 }
 

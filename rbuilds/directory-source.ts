@@ -18,7 +18,10 @@ export interface DirectorySourceOptions {
 
 /**
  * Adds the file or directory `from` of the host at `to`. A link in `from` itself is followed; links below stay links.
- * @throws E_CONFIG_FILE_MISSING, E_IMAGE_SOURCE for devices, sockets and files that cannot be read.
+ * Where the image has a link to a directory, a directory goes into that one: a folder with `bin/` copied to `/` does
+ * not replace a merged /bin.
+ * @throws E_CONFIG_FILE_MISSING, E_IMAGE_SOURCE for devices, sockets, names that are not UTF-8 and files that cannot be
+ *   read.
  */
 export async function addDirectory(from: string, to: string, options: DirectorySourceOptions): Promise<void> {
   const info = await stat(from).catch((error: unknown) => {
@@ -52,13 +55,20 @@ async function addEntry(
   if (info.isDirectory()) {
     await addFolder(from, { ...base, type: "directory" }, options);
   } else if (info.isSymbolicLink()) {
-    options.tree.set({ ...base, mode: 0o777, type: "symlink", target: await readable(from, readlink(from)) });
+    const target = decodeText(from, await readable(from, readlink(from, { encoding: "buffer" })));
+    putFileEntry(options.tree, { ...base, mode: 0o777, type: "symlink", target });
   } else if (info.isFile()) {
     const { digest, size } = await readable(from, options.blobs.putFile(from, { signal: options.signal }));
-    options.tree.set({ ...base, type: "file", digest, size });
+    putFileEntry(options.tree, { ...base, type: "file", digest, size });
   } else {
     throw new KitError("E_IMAGE_SOURCE", `${from} is neither file, directory nor symbolic link`);
   }
+}
+
+/** A file of its own: other names that the image gave the old one keep that. */
+function putFileEntry(tree: FileTree, entry: ManifestEntry): void {
+  tree.remove(entry.path);
+  tree.set(entry);
 }
 
 /** A directory that the image has already keeps its attributes, as when a folder is copied over another. */
@@ -67,11 +77,24 @@ async function addFolder(
   folder: ManifestEntry,
   options: DirectorySourceOptions,
 ): Promise<void> {
-  if (options.tree.get(folder.path)?.type !== "directory") options.tree.set(folder);
-  const names = await readable(from, readdir(from));
-  for (const name of names.sort(compareBytes)) {
+  const path = options.tree.resolve(folder.path);
+  const isThere = options.tree.get(path)?.type === "directory";
+  if (!isThere) options.tree.set(folder);
+  const place = isThere ? path : folder.path;
+  const names = await readable(from, readdir(from, { encoding: "buffer" }));
+  for (const name of names.map((bytes) => decodeText(from, bytes)).sort(compareBytes)) {
     const child = join(from, name);
-    await addEntry(child, joinPath(folder.path, name), await readable(child, lstat(child)), options);
+    await addEntry(child, joinPath(place, name), await readable(child, lstat(child)), options);
+  }
+}
+
+/** A path of an image is UTF-8 and nothing else, so that it has one meaning. */
+function decodeText(path: string, bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (error) {
+    const what = JSON.stringify(Buffer.from(bytes).toString("latin1"));
+    throw new KitError("E_IMAGE_SOURCE", `${path}: ${what} is not UTF-8`, { cause: error });
   }
 }
 

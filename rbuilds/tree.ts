@@ -3,8 +3,21 @@
  * three ways; devices are left out (init and the launcher bring the few that an enclave has), and so are extended
  * attributes, which Node cannot write: both are counted in the result.
  */
+import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { chmod, copyFile, lchown, link, mkdir, rename, rm, symlink } from "node:fs/promises";
+import {
+  chmod,
+  copyFile,
+  lchown,
+  link,
+  lstat,
+  mkdir,
+  readdir,
+  rename,
+  rm,
+  stat,
+  symlink,
+} from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
 import { isErrno, KitError, toKitError } from "../core/errors.ts";
@@ -44,21 +57,45 @@ export async function materialiseTree(
   directory: string,
   options: TreeOptions,
 ): Promise<TreeResult> {
-  const temporary = join(dirname(directory), `.${basename(directory)}.${process.pid}.tmp`);
-  await removeTree(temporary);
+  const temporary = join(dirname(directory), `.${basename(directory)}.${randomBytes(6).toString("hex")}.tmp`);
   try {
     const result = await writeTree(manifest, temporary, options);
     await publish(temporary, directory);
     return result;
   } catch (error) {
-    await removeTree(temporary);
-    throw describeFailure(error, directory);
+    throw await cleanUp(temporary, describeFailure(error, directory));
   }
 }
 
-/** Removes a tree, also where directories of it are not writable for the caller. */
+/** What went wrong first is what the operator hears of. */
+async function cleanUp(temporary: string, failure: KitError): Promise<KitError> {
+  try {
+    await removeTree(temporary);
+    return failure;
+  } catch (error) {
+    const message = `${failure.message}; what was written of it stays in ${temporary} (${String(error)})`;
+    return new KitError(failure.code, message, { cause: failure });
+  }
+}
+
+/** Removes a tree of the caller's, also where directories of it are not writable. */
 export async function removeTree(directory: string): Promise<void> {
-  await rm(directory, { recursive: true, force: true, maxRetries: 2 });
+  const remove = async (): Promise<void> => await rm(directory, { recursive: true, force: true });
+  try {
+    await remove();
+  } catch (error) {
+    if (!isErrno(error, "EACCES") || !(await lstat(directory)).isDirectory()) throw error;
+    await makeWritable(directory);
+    await remove();
+  }
+}
+
+/** Images have directories that their owner cannot write; root does not notice, others must open them first. */
+async function makeWritable(directory: string): Promise<void> {
+  await chmod(directory, 0o700);
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    if (entry.isDirectory()) await makeWritable(join(directory, entry.name));
+  }
 }
 
 async function publish(temporary: string, directory: string): Promise<void> {
@@ -70,7 +107,7 @@ async function publish(temporary: string, directory: string): Promise<void> {
   }
 }
 
-function describeFailure(error: unknown, directory: string): Error {
+function describeFailure(error: unknown, directory: string): KitError {
   if (error instanceof KitError || isErrno(error, "ENOSPC")) return toKitError(error);
   if (!isErrno(error)) return toKitError(error);
   return new KitError("E_IMAGE_TREE", `cannot write ${directory}: ${error.message}`, { cause: error });
@@ -96,12 +133,22 @@ async function writeEntry(root: string, entry: ManifestEntry, options: TreeOptio
   options.signal?.throwIfAborted();
   const path = join(root, entry.path);
   if (entry.type === "symlink") await symlink(entry.target, path);
-  if (entry.type === "file") await copyBlob(options.blobPath(entry.digest), path, entry.digest);
+  if (entry.type === "file") await copyBlob(options.blobPath(entry.digest), path, entry);
   await setAttributes(root, entry, options.owners);
 }
 
-async function copyBlob(from: string, to: string, digest: string): Promise<void> {
+async function copyBlob(
+  from: string,
+  to: string,
+  { digest, size }: { readonly digest: string; readonly size: number },
+): Promise<void> {
   try {
+    const { size: sizeBytes } = await stat(from);
+    // Blobs are not synced to disk one by one, so a machine that lost power may have kept the name alone.
+    if (sizeBytes !== size) {
+      const message = `the blob ${digest} has ${sizeBytes} bytes instead of ${size}`;
+      throw new KitError("E_IMAGE_BLOB_MISSING", message);
+    }
     await copyFile(from, to, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
   } catch (error) {
     if (!isErrno(error, "ENOENT")) throw error;
@@ -126,10 +173,20 @@ function hostId(id: number, owners: TreeOwners): number {
   );
 }
 
+/** When one fails no other is begun, and all that were are over before the failure is told. */
 async function forEachConcurrently<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
   const iterator = items[Symbol.iterator]();
+  let isFailed = false;
   const worker = async (): Promise<void> => {
-    for (const item of iterator) await work(item);
+    for (const item of iterator) {
+      if (isFailed) return;
+      await work(item).catch((error: unknown) => {
+        isFailed = true;
+        throw error;
+      });
+    }
   };
-  await Promise.all(Array.from({ length: CONCURRENCY }, worker));
+  const workers = Array.from({ length: CONCURRENCY }, worker);
+  await Promise.allSettled(workers);
+  await Promise.all(workers);
 }

@@ -29,7 +29,8 @@ interface Group {
 export async function resolveUser(tree: FileTree, blobs: BlobStore, spec: string): Promise<ServiceUser> {
   const accounts = parsePasswd(await readText(tree, blobs, "/etc/passwd"));
   const groups = parseGroup(await readText(tree, blobs, "/etc/group"));
-  const [userPart = "", groupPart] = spec.split(":", 2);
+  const [userPart = "", groupPart, ...rest] = spec.split(":");
+  if (rest.length > 0) throw unknown("group", [groupPart, ...rest].join(":"), spec, groups);
   const account = findAccount(accounts, userPart, spec);
   if (groupPart !== undefined)
     return { ...toUser(account), gid: findGroup(groups, groupPart, spec), groups: [] };

@@ -66,10 +66,11 @@ describe("the runtime of an image", () => {
     return { tree, text };
   }
 
-  test("lies at the places of the layout, root's, programs 0755 and the rest 0644", async () => {
+  test("lies at the places of the layout, root's, programs 0755, the rest 0644, and the configuration for the supervisor alone", async () => {
     const { tree, text } = await add();
     const programs = [RUNTIME.init, RUNTIME.serviceExec, RUNTIME.node, RUNTIME.loader];
-    const others = [RUNTIME.supervisor, RUNTIME.gateway, RUNTIME.supervisorArgv, RUNTIME.config];
+    const others = [RUNTIME.supervisor, RUNTIME.gateway, RUNTIME.supervisorArgv];
+    expect(tree.get(RUNTIME.config)).toMatchObject({ type: "file", mode: 0o600, uid: 0, gid: 0 });
     for (const path of programs)
       expect(tree.get(path)).toMatchObject({ type: "file", mode: 0o755, uid: 0, gid: 0 });
     for (const path of others)
@@ -82,13 +83,15 @@ describe("the runtime of an image", () => {
     const { text } = await add();
     expect(await text(RUNTIME.supervisorArgv)).toBe(
       "/opt/enclave/lib/ld.so\n--library-path\n/opt/enclave/lib\n--argv0\nsupervisor\n" +
-        "/opt/enclave/bin/node\n/opt/enclave/supervisor.mjs\n",
+        "/opt/enclave/bin/node\n--max-semi-space-size=2\n/opt/enclave/supervisor.mjs\n",
     );
   });
 
   test("starts the supervisor plainly where the libraries are the host's", async () => {
     const { text, tree } = await add({ libraries: "host" });
-    expect(await text(RUNTIME.supervisorArgv)).toBe("/opt/enclave/bin/node\n/opt/enclave/supervisor.mjs\n");
+    expect(await text(RUNTIME.supervisorArgv)).toBe(
+      "/opt/enclave/bin/node\n--max-semi-space-size=2\n/opt/enclave/supervisor.mjs\n",
+    );
     expect(tree.get(RUNTIME.loader)).toBeUndefined();
   });
 
