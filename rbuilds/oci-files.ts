@@ -8,11 +8,10 @@ import { type FileHandle, open, stat } from "node:fs/promises";
 import { join } from "node:path";
 
 import { isErrno, KitError } from "../core/errors.ts";
-import { decompress } from "./decompress.ts";
 import { readTar } from "./tar-reader.ts";
 
 const MAX_MEMBERS = 100_000;
-const MAX_ARCHIVE_BYTES = 64 * 1024 ** 3;
+const READ_BYTES = 256 * 1024;
 
 /** Content named by its digest, or (docker save) by its path alone. */
 export interface BlobReference {
@@ -39,8 +38,8 @@ interface Extent {
 
 type Lookup = (name: string) => Promise<Extent | undefined>;
 
-/** @throws E_CONFIG_FILE_MISSING, E_IMAGE_OCI, E_IMAGE_TAR */
-export async function openOciFiles(path: string): Promise<OciFiles> {
+/** @param signal ends the reading of an archive's table. @throws E_CONFIG_FILE_MISSING, E_IMAGE_OCI, E_IMAGE_TAR */
+export async function openOciFiles(path: string, signal?: AbortSignal): Promise<OciFiles> {
   const info = await stat(path).catch((error: unknown) => {
     const reason = isErrno(error) ? error.code : String(error);
     throw new KitError("E_CONFIG_FILE_MISSING", `cannot read ${path}: ${reason}`, { cause: error });
@@ -48,7 +47,7 @@ export async function openOciFiles(path: string): Promise<OciFiles> {
   if (info.isDirectory()) return toFiles(path, directoryLookup(path), undefined);
   const file = await open(path, "r");
   try {
-    return toFiles(path, await archiveLookup(path, file), file);
+    return toFiles(path, await archiveLookup(path, file, signal), file);
   } catch (error) {
     await file.close();
     throw error;
@@ -125,40 +124,56 @@ function directoryLookup(path: string): Lookup {
   };
 }
 
-async function archiveLookup(path: string, file: FileHandle): Promise<Lookup> {
-  const head = Buffer.alloc(4);
-  await file.read(head, 0, 4, 0);
-  if (head[0] === 0x1f && head[1] === 0x8b) {
-    throw new KitError("E_IMAGE_OCI", `${path} is compressed`, {
-      hint: "Decompress it first: gunzip or zstd -d.",
-    });
-  }
-  const members = new Map<string, { readonly offset: number; readonly size: number }>();
-  const aliases = new Map<string, string>();
-  const stream = decompress(file.createReadStream({ start: 0, autoClose: false }), {
-    maxBytes: MAX_ARCHIVE_BYTES,
-    source: path,
-  });
-  for await (const member of readTar(stream, path)) {
+interface Extents {
+  readonly members: Map<string, { readonly offset: number; readonly size: number }>;
+  /** Links by name: docker saves a layer that several images share once. */
+  readonly aliases: Map<string, string>;
+}
+
+async function archiveLookup(path: string, file: FileHandle, signal?: AbortSignal): Promise<Lookup> {
+  await refuseCompressed(path, file);
+  const { members, aliases } = await findMembers(path, file, signal);
+  return (name) => {
+    const extent = members.get(name) ?? members.get(aliases.get(name) ?? "");
+    if (extent === undefined) return Promise.resolve(undefined);
+    const { offset, size } = extent;
+    return Promise.resolve({ size, stream: () => readRange(file, offset, size) });
+  };
+}
+
+async function findMembers(path: string, file: FileHandle, signal?: AbortSignal): Promise<Extents> {
+  const extents: Extents = { members: new Map(), aliases: new Map() };
+  const { members, aliases } = extents;
+  for await (const member of readTar(readRange(file, 0, Number.MAX_SAFE_INTEGER), path)) {
+    signal?.throwIfAborted();
     if (members.size + aliases.size >= MAX_MEMBERS)
       throw new KitError("E_IMAGE_OCI", `${path} has more than ${MAX_MEMBERS} members`);
     const name = member.name.replace(/^(?:\.\/)+/, "");
     if (member.type === "file") members.set(name, { offset: member.offset, size: member.size });
     if (member.type === "symlink") aliases.set(name, join(name, "..", member.linkName));
-    if (member.type === "hardlink") aliases.set(name, member.linkName);
+    if (member.type === "hardlink") aliases.set(name, member.linkName.replace(/^(?:\.\/)+/, ""));
   }
-  return (name) => {
-    const extent = members.get(name) ?? members.get(aliases.get(name) ?? "");
-    if (extent === undefined) return Promise.resolve(undefined);
-    const { offset, size } = extent;
-    const stream = (): AsyncIterable<Uint8Array> =>
-      size === 0
-        ? emptyStream()
-        : file.createReadStream({ start: offset, end: offset + size - 1, autoClose: false });
-    return Promise.resolve({ size, stream });
-  };
+  return extents;
 }
 
-async function* emptyStream(): AsyncGenerator<Uint8Array> {
-  // An empty file has no chunks.
+/** Members are read where they lie, which nothing can do in a compressed file. */
+async function refuseCompressed(path: string, file: FileHandle): Promise<void> {
+  const head = Buffer.alloc(4);
+  await file.read(head, 0, 4, 0);
+  const program = head.readUInt16BE() === 0x1f_8b ? "gunzip" : "unzstd";
+  if (program === "unzstd" && head.readUInt32LE() !== 0xfd_2f_b5_28) return;
+  throw new KitError("E_IMAGE_OCI", `${path} is compressed`, {
+    hint: `Decompress it first: ${program} ${path}`,
+  });
+}
+
+/** Not a stream of the handle's: each of those stays as a listener until the handle is closed. */
+async function* readRange(file: FileHandle, offset: number, size: number): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < size;) {
+    const length = Math.min(READ_BYTES, size - at);
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(length), 0, length, offset + at);
+    if (bytesRead === 0) return;
+    at += bytesRead;
+    yield buffer.subarray(0, bytesRead);
+  }
 }

@@ -11,7 +11,13 @@ import { decompress } from "./decompress.ts";
 import type { FileTree } from "./file-tree.ts";
 import type { ImageDefaults } from "./image-facts.ts";
 import { type BlobReference, type OciFiles, openOciFiles } from "./oci-files.ts";
-import { type ImageManifest, parseConfig, type Platform, selectImage } from "./oci-manifest.ts";
+import {
+  type ImageConfig,
+  type ImageManifest,
+  parseConfig,
+  type Platform,
+  selectImage,
+} from "./oci-manifest.ts";
 import { applyTarLayer, DEFAULT_LAYER_LIMITS } from "./tar-layer.ts";
 
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
@@ -29,9 +35,10 @@ export interface OciImportOptions {
  * @throws E_IMAGE_OCI (not an image, or damaged), E_IMAGE_OCI_PLATFORM, E_IMAGE_OCI_DIGEST, and those of applyTarLayer.
  */
 export async function importOciImage(path: string, options: OciImportOptions): Promise<ImageDefaults> {
-  await using files = await openOciFiles(path);
+  await using files = await openOciFiles(path, options.signal);
   const image = await selectImage(files, options.platform, path);
   const config = parseConfig(await readConfig(files, image, path), path);
+  checkPlatform(config, options.platform, path);
   if (config.diffIds.length !== image.layers.length) {
     throw new KitError(
       "E_IMAGE_OCI",
@@ -42,6 +49,16 @@ export async function importOciImage(path: string, options: OciImportOptions): P
     await applyLayer(files, { layer, diffId: config.diffIds[index] ?? "", path }, options);
   }
   return config.defaults;
+}
+
+/** `docker save` and many layouts name the platform only here. */
+function checkPlatform({ os, architecture }: ImageConfig, platform: Platform, path: string): void {
+  const isRight =
+    (os ?? platform.os) === platform.os && (architecture ?? platform.architecture) === platform.architecture;
+  if (isRight) return;
+  const built = `${os ?? "?"}/${architecture ?? "?"}`;
+  const message = `${path} is an image for ${built}, not for ${platform.os}/${platform.architecture}`;
+  throw new KitError("E_IMAGE_OCI_PLATFORM", message);
 }
 
 async function readConfig(files: OciFiles, image: ImageManifest, path: string): Promise<Buffer> {

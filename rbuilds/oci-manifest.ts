@@ -25,6 +25,9 @@ export interface ImageManifest {
 
 export interface ImageConfig {
   readonly defaults: ImageDefaults;
+  /** What it was built for, where it says so. */
+  readonly os: string | undefined;
+  readonly architecture: string | undefined;
   readonly diffIds: readonly string[];
 }
 
@@ -52,10 +55,7 @@ async function fromIndex(files: OciFiles, index: JsonReader, search: Search): Pr
   if (search.depth > MAX_INDEX_DEPTH)
     throw new KitError("E_IMAGE_OCI", `${search.path}: indexes are nested too deeply`);
   const descriptors = index.get("manifests").items(1000);
-  const matching = descriptors.filter((descriptor) => matchesPlatform(descriptor, search.platform));
-  // An entry that names our platform goes before one that names none.
-  const chosen = matching.find((descriptor) => descriptor.has("platform")) ?? matching[0];
-  if (chosen === undefined) throw noPlatform(descriptors, search);
+  const chosen = chooseDescriptor(descriptors, search);
   const reference = toReference(chosen);
   const json = JsonReader.parse(
     await files.readBlob(reference, MAX_JSON_BYTES),
@@ -67,6 +67,32 @@ async function fromIndex(files: OciFiles, index: JsonReader, search: Search): Pr
     config: toReference(json.get("config")),
     layers: json.get("layers").items(MAX_LAYERS).map(toReference),
   };
+}
+
+/** An entry that names our platform goes before one that names none, one of the basic variant before others. */
+function chooseDescriptor(descriptors: readonly JsonReader[], search: Search): JsonReader {
+  const matching = descriptors.filter((descriptor) => matchesPlatform(descriptor, search.platform));
+  const named = preferred(matching, (descriptor) => descriptor.has("platform"));
+  const basic = preferred(named, (descriptor) =>
+    ["", "v1", "v8"].includes(descriptor.get("platform").get("variant").textOr("")),
+  );
+  const [chosen] = basic;
+  if (chosen === undefined) throw noPlatform(descriptors, search);
+  // Tags of one image may repeat it; two images leave open which one is meant.
+  const images = new Set(basic.map((descriptor) => descriptor.get("digest").text()));
+  if (images.size > 1) throw tooManyImages(search.path, images.size);
+  return chosen;
+}
+
+function preferred<T>(items: readonly T[], isBetter: (item: T) => boolean): readonly T[] {
+  const better = items.filter(isBetter);
+  return better.length > 0 ? better : items;
+}
+
+function tooManyImages(path: string, count: number): KitError {
+  return new KitError("E_IMAGE_OCI", `${path} holds ${count} images`, {
+    hint: "Save one image into the archive or layout.",
+  });
 }
 
 function matchesPlatform(descriptor: JsonReader, platform: Platform): boolean {
@@ -102,9 +128,7 @@ function fromDockerSave(list: JsonReader, path: string): ImageManifest {
   const images = list.items(1000);
   const [image] = images;
   if (image === undefined || images.length !== 1) {
-    throw new KitError("E_IMAGE_OCI", `${path} holds ${images.length} images`, {
-      hint: "Save one image into the archive.",
-    });
+    throw tooManyImages(path, images.length);
   }
   const toFile = (value: JsonReader): BlobReference => {
     const name = value.text();
@@ -121,6 +145,8 @@ export function parseConfig(bytes: Buffer, path: string): ImageConfig {
   const json = JsonReader.parse(bytes, `${path}: configuration`);
   const config = json.get("config");
   return {
+    os: json.get("os").textOr("") || undefined,
+    architecture: json.get("architecture").textOr("") || undefined,
     diffIds: json
       .get("rootfs")
       .get("diff_ids")
