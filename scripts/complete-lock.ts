@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 interface Entry {
   readonly version?: string;
   readonly dev?: boolean;
+  readonly optional?: boolean;
   readonly optionalDependencies?: Readonly<Record<string, string>>;
 }
 
@@ -24,7 +25,7 @@ for (const [parent, entry] of Object.entries(lock.packages)) {
     const place = parent === "" ? undefined : freePlace(parent, name, version);
     if (place === undefined) continue;
     const dev = entry.dev === true ? { dev: true } : {};
-    lock.packages[place] = { version, ...platformOf(name), ...dev, ...{ optional: true } };
+    lock.packages[place] = { version, ...platformOf(name), ...dev, optional: true };
     added += 1;
   }
 }
