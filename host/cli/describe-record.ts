@@ -2,10 +2,13 @@ import { formatPortMapping } from "../config/port-mapping.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import { renderAge, renderTable } from "./table.ts";
 
+/** What the backend keeps from this host. Only the hardware keeps anything. */
+const PROTECTION = "none";
+
 /** What `--json` prints: the record without what is only for us. */
 export function toStatusJson(record: EnclaveRecord): Record<string, unknown> {
   const { version: _version, runner, ...rest } = record;
-  return { ...rest, runner: { pid: runner.pid } };
+  return { ...rest, protection: PROTECTION, runner: { pid: runner.pid } };
 }
 
 /** `http://`-less address that a client can use. */
@@ -18,7 +21,7 @@ export function describeStatus(record: EnclaveRecord, nowMs: number): string {
   const lines = [
     `${record.name}: ${record.state}${record.reason === null ? "" : ` (${record.reason})`}`,
     `  backend      ${record.backend}, ${record.mode}, attestation ${record.attestation}`,
-    `  protection   none against this host: the local backend is for development`,
+    `  protection   ${PROTECTION} against this host: the local backend is for development`,
     ...(kept === undefined ? [] : [`  isolation    ${kept}`]),
     `  image        ${record.image.slice(0, 16)}  from ${record.file}`,
     `  age          ${renderAge(nowMs - record.createdAt)}, runner ${record.runner.pid ?? "-"}`,

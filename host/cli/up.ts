@@ -137,7 +137,7 @@ async function runDetached(
 }
 
 function describeStarted(record: EnclaveRecord): string {
-  const ports = record.ports.map((port) => `  http://${describePort(port)}`);
+  const ports = record.ports.map((port) => `  ${describePort(port)}`);
   return [`${record.name} is ${record.state}`, ...ports].join("\n");
 }
 

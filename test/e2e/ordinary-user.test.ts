@@ -57,7 +57,22 @@ describe.skipIf(!isRoot)("an ordinary user without a range of ids (needs root to
   });
 });
 
-test("this user's own testbed works whoever runs the tests", async () => {
-  await using bed = await openTestbed();
-  expect(await bed.ps()).toEqual([]);
+test("where user namespaces are forbidden up names the setting, and leaves nothing", async () => {
+  // Inside a user namespace of our own the limit can be set without touching the machine's.
+  const forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"';
+  await using bed = await openTestbed({ prefix: ["unshare", "-U", "-r", "sh", "-c", forbid, "sh"] });
+  const up = await bed.run(
+    "up",
+    join(ROOT, "examples", "hello", "enclave.yaml"),
+    "-d",
+    "-p",
+    "127.0.0.1:0:8080",
+  );
+  expect(up.stderr).toContain("E_HOST_USER_NAMESPACES");
+  expect(up.stderr).toMatch(
+    /hint: user\.max_user_namespaces is 0; as root: sysctl -w user\.max_user_namespaces=/,
+  );
+  expect(up.status).toBe(7);
+  expect((await bed.ps()).filter((record) => record.runner.pid !== null)).toEqual([]);
+  expect((await bed.run("doctor")).status).toBe(7);
 });

@@ -24,7 +24,9 @@ export interface Caller {
 }
 
 export async function chooseIdMap(caller: Caller): Promise<IdMap> {
-  if (caller.uid === 0) return { kind: "root-range", base: ROOT_RANGE_BASE, count: RANGE_COUNT };
+  if (caller.uid === 0 && (await hasHostIds(ROOT_RANGE_BASE, RANGE_COUNT))) {
+    return { kind: "root-range", base: ROOT_RANGE_BASE, count: RANGE_COUNT };
+  }
   if (!(await canMapRanges(caller.searchPath))) return { kind: "single" };
   const uids = await readRange("/etc/subuid", caller);
   const gids = await readRange("/etc/subgid", caller);
@@ -60,6 +62,15 @@ export function idMapKey(map: IdMap): string {
 /** The host's uid of root inside. */
 export function hostRootUid(map: IdMap, callerUid: number): number {
   return map.kind === "root-range" ? map.base : callerUid;
+}
+
+/** False for root of a container that was given fewer ids. */
+async function hasHostIds(base: number, count: number): Promise<boolean> {
+  const text = await readFile("/proc/self/uid_map", "utf8");
+  return text.split("\n").some((line) => {
+    const [inside = Number.NaN, , length = Number.NaN] = line.trim().split(/\s+/).map(Number);
+    return inside <= base && base + count <= inside + length;
+  });
 }
 
 async function canMapRanges(searchPath: string): Promise<boolean> {
