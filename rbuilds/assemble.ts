@@ -30,7 +30,7 @@ import { fingerprintSource } from "./source-fingerprint.ts";
 import { resolveUser } from "./users.ts";
 
 /** Raised whenever a build of the same inputs gives other bytes. */
-const RECIPE_VERSION = 2;
+const RECIPE_VERSION = 3;
 
 /** The toolkit's own files that go into every image; paths on this machine. */
 export interface RuntimeFiles {
@@ -214,11 +214,9 @@ async function keepManifest(
   return { digest, manifestPath, blobsDirectory, contentBytes: contentBytes(tree), ...rest };
 }
 
-/** Every content once: what the files take in the memory of an enclave. */
+/** What the files take in the memory of an enclave; further names of a file take nothing. */
 function contentBytes(tree: FileTree): number {
-  const sizes = new Map<string, number>();
-  for (const entry of tree.entries()) if (entry.type === "file") sizes.set(entry.digest, entry.size);
-  return sizes.values().reduce((sum, size) => sum + size, 0);
+  return tree.entries().reduce((sum, entry) => sum + (entry.type === "file" ? entry.size : 0), 0);
 }
 
 function keptPath(build: Build, key: string): string {

@@ -8,7 +8,7 @@ export interface BuiltImage {
   readonly manifestPath: string;
   readonly blobsDirectory: string;
   readonly config: EnclaveConfig;
-  /** Bytes of all file contents, each blob once: what the image takes in the memory of an enclave. */
+  /** Bytes of all files: what the image takes in the memory of an enclave. */
   readonly contentBytes: number;
   /** Paths of the host bound read-only at the same place; only for `base: host`. */
   readonly hostBinds: readonly string[];

@@ -28,8 +28,14 @@ const GROUP = "root:x:0:\nnogroup:x:65534:\n";
 export async function addHostBase(tree: FileTree, blobs: BlobStore): Promise<readonly string[]> {
   for (const [path, mode] of Object.entries(DIRECTORIES))
     tree.set({ type: "directory", path, mode, uid: 0, gid: 0 });
+  const binds = ["/usr"];
   for (const [path, target] of Object.entries(LINKS)) {
-    if (await exists(path)) tree.set({ type: "symlink", path, target, mode: 0o777, uid: 0, gid: 0 });
+    const kind = await kindOf(path);
+    if (kind === "link") tree.set({ type: "symlink", path, target, mode: 0o777, uid: 0, gid: 0 });
+    if (kind !== "other") continue;
+    // A host without merged /usr has programs there that /usr has not.
+    tree.set({ type: "directory", path, mode: 0o755, uid: 0, gid: 0 });
+    binds.push(path);
   }
   for (const [path, text] of [
     ["/etc/passwd", PASSWD],
@@ -37,17 +43,15 @@ export async function addHostBase(tree: FileTree, blobs: BlobStore): Promise<rea
   ] as const) {
     tree.set({ type: "file", path, mode: 0o644, uid: 0, gid: 0, ...(await blobs.put(Buffer.from(text))) });
   }
-  const binds = ["/usr"];
-  for (const path of OPTIONAL_BINDS) if (await exists(path)) binds.push(path);
+  for (const path of OPTIONAL_BINDS) if ((await kindOf(path)) !== "absent") binds.push(path);
   return binds;
 }
 
-async function exists(path: string): Promise<boolean> {
+async function kindOf(path: string): Promise<"absent" | "link" | "other"> {
   try {
-    await lstat(path);
-    return true;
+    return (await lstat(path)).isSymbolicLink() ? "link" : "other";
   } catch (error) {
-    if (isErrno(error, "ENOENT")) return false;
+    if (isErrno(error, "ENOENT")) return "absent";
     throw error;
   }
 }

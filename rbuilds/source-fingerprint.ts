@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { lstat, readdir } from "node:fs/promises";
+import { lstat, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 
 import { KitError } from "../core/errors.ts";
@@ -20,7 +20,8 @@ export async function fingerprintSource(path: string, signal?: AbortSignal): Pro
     files += 1;
     if (files > MAX_FILES)
       throw new KitError("E_IMAGE_TOO_MANY_FILES", `${path} holds more than ${MAX_FILES} files`);
-    const info = await lstat(current, { bigint: true });
+    // The top may be a link, which the build follows; links below are part of the image as they are.
+    const info = await (current === path ? stat : lstat)(current, { bigint: true });
     hash.update(`${current}\0${info.mode} ${info.size} ${info.mtimeNs} ${info.ctimeNs} ${info.ino}\0`);
     if (!info.isDirectory()) return;
     for (const name of (await readdir(current)).sort()) await visit(join(current, name));

@@ -1,4 +1,8 @@
-import { lstat, mkdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
+import { lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
@@ -6,6 +10,7 @@ import { KitError } from "../../core/errors.ts";
 import { openBlobStore } from "../../rbuilds/blob-store.ts";
 import { addDirectory } from "../../rbuilds/directory-source.ts";
 import { FileTree } from "../../rbuilds/file-tree.ts";
+import { addHostBase } from "../../rbuilds/host-base.ts";
 import { decodeManifest, encodeManifest, manifestDigest } from "../../rbuilds/manifest-file.ts";
 import { materialiseTree, type TreeOwners } from "../../rbuilds/tree.ts";
 import { resolveUser } from "../../rbuilds/users.ts";
@@ -80,6 +85,16 @@ describe("manifests", () => {
     ["a negative owner", (text: string) => text.replace(/"uid":0(?=.*"\/a")?/, '"uid":-1')],
     ["an entry without its parent", (text: string) => text.replace('"/a"', '"/x/a"')],
     ["trailing text", (text: string) => `${text}x`],
+    ["no entries at all", () => '{"version":1,"entries":[\n\n]}\n'],
+    [
+      "a root that is a file",
+      (text: string) => text.replace(/\{"type":"directory".*\n/, "").replace('"/a"', '"/"'),
+    ],
+    [
+      "a symbolic link that says nothing",
+      (text: string) =>
+        text.replace('"type":"file"', '"type":"symlink"').replace(/"digest".*"size":1/, '"target":""'),
+    ],
   ])("refuses %s", async (_title, change) => {
     const text = change(good());
     expect(text).not.toBe(good());
@@ -153,6 +168,92 @@ describe("trees on disk", () => {
     expect((await lstat(bed.path("single", "home/file"))).uid).toBe(process.getuid?.());
   });
 
+  test.skipIf(!isRoot)("is what GNU tar makes of the same archive (needs root to set owners)", async () => {
+    await materialise("ours", { kind: "mapped" });
+    await mkdir(bed.path("theirs"));
+    await writeFile(bed.path("tree.tar"), archive);
+    await run("tar", ["-C", bed.path("theirs"), "--numeric-owner", "-xpf", bed.path("tree.tar")]);
+    const list = async (directory: string): Promise<string[]> => {
+      const format = ["-mindepth", "1", "-not", "-type", "c", "-printf", "%P %y %m %U:%G %n %l\\n"];
+      const { stdout } = await run("find", [bed.path(directory), ...format]);
+      return stdout
+        .trimEnd()
+        .split("\n")
+        .map((line) => line.replace(/^(\S+ d .*) \d+ $/, "$1")) // directories count their subdirectories, or not
+        .sort();
+    };
+    expect(await list("ours")).toEqual(await list("theirs"));
+  });
+
+  test("written by several at once, each is whole when it appears", async () => {
+    const members = Array.from({ length: 300 }, (_, index) => ({
+      name: `f${index}`,
+      content: String(index),
+    }));
+    const tree = await bed.apply([rawTar(members)]);
+    const options = { owners: { kind: "single" } as const, blobPath: bed.blobs.path };
+    const write = async (): Promise<number> => {
+      await materialiseTree(tree.toManifest(), bed.path("shared"), options);
+      return (await readdir(bed.path("shared"))).length;
+    };
+    expect(await Promise.all([write(), write(), write()])).toEqual([300, 300, 300]);
+    expect((await readdir(bed.directory)).filter((one) => one.includes(".shared"))).toEqual([]);
+  });
+
+  test("leaves nothing when it fails or is cancelled in the middle", async () => {
+    const members = Array.from({ length: 300 }, (_, index) => ({
+      name: `f${index}`,
+      content: String(index),
+    }));
+    const tree = await bed.apply([rawTar(members)]);
+    const controller = new AbortController();
+    const blobPath = (digest: string): string => {
+      const middle = tree.get("/f150");
+      if (middle?.type === "file" && middle.digest === digest) controller.abort();
+      return bed.blobs.path(digest);
+    };
+    const { signal } = controller;
+    const options = { owners: { kind: "single" } as const, blobPath, signal };
+    expect(await codeOf(materialiseTree(tree.toManifest(), bed.path("broken"), options))).toBe("E_CANCELLED");
+    expect((await readdir(bed.directory)).filter((one) => one.includes("broken"))).toEqual([]);
+  });
+
+  test("a blob that lost its end is told, not copied", async () => {
+    const tree = await bed.apply([rawTar([{ name: "x", content: "whole content" }])]);
+    const entry = tree.get("/x");
+    const path = bed.blobs.path(entry?.type === "file" ? entry.digest : "");
+    await rm(path);
+    await writeFile(path, "whole");
+    const options = { owners: { kind: "single" } as const, blobPath: bed.blobs.path };
+    expect(await codeOf(materialiseTree(tree.toManifest(), bed.path("cut"), options))).toBe(
+      "E_IMAGE_BLOB_MISSING",
+    );
+    await bed.apply([rawTar([{ name: "x", content: "whole content" }])]);
+    expect(await readFile(path, "utf8")).toBe("whole content");
+  });
+
+  test("can be removed by an ordinary owner, whatever its directories allow", async ({ skip }) => {
+    const home = await mkdtemp(join(tmpdir(), "removal-"));
+    try {
+      const prefix = isRoot ? ["--reuid=65534", "--regid=65534", "--clear-groups"] : [];
+      const program = fileURLToPath(new URL("../../rbuilds/tree-main.ts", import.meta.url));
+      const runAs = async (...command: readonly string[]): Promise<unknown> =>
+        isRoot ? await run("setpriv", [...prefix, ...command]) : await run("env", command);
+      await run("sh", [
+        "-c",
+        'mkdir -p "$0/t/a/b" && touch "$0/t/a/b/f" && chmod 000 "$0/t/a/b" "$0/t/a"',
+        home,
+      ]);
+      if (isRoot) await run("chown", ["-R", "65534:65534", home]);
+      await runAs("test", "-r", program).catch(() => skip("the sources cannot be read by an ordinary user"));
+      await runAs(process.execPath, program, "remove", `${home}/t`);
+      expect(await readdir(home)).toEqual([]);
+    } finally {
+      await run("chmod", ["-R", "u+rwx", home]);
+      await rm(home, { recursive: true });
+    }
+  });
+
   test("a tree whose content is missing does not appear at all", async () => {
     const tree = new FileTree();
     tree.set({ type: "file", path: "/a", mode: 0o644, uid: 0, gid: 0, digest: "ab".repeat(32), size: 1 });
@@ -172,8 +273,14 @@ describe("trees on disk", () => {
       try {
         const blobs = await openBlobStore(`${small}/blobs`);
         expect(await codeOf(blobs.put(Buffer.alloc(1 << 20)))).toBe("E_DISK_FULL");
-        const { stdout } = await run("find", [small, "-type", "f"]);
+        const tree = await bed.apply([rawTar([{ name: "big", content: Buffer.alloc(1 << 20) }])]);
+        const options = { owners: { kind: "single" } as const, blobPath: bed.blobs.path };
+        expect(await codeOf(materialiseTree(tree.toManifest(), `${small}/tree`, options))).toBe(
+          "E_DISK_FULL",
+        );
+        const { stdout } = await run("find", [small, "-mindepth", "1", "-not", "-path", `${small}/blobs*`]);
         expect(stdout).toBe("");
+        expect((await run("find", [small, "-type", "f"])).stdout).toBe("");
       } finally {
         await run("umount", [small]);
       }
@@ -193,6 +300,48 @@ describe("directories of the host", () => {
     expect(tree.get("/app/sub/run")).toMatchObject({ mode: 0o755, uid: 0, size: 1 });
     expect(tree.get("/app/sub/link")).toMatchObject({ type: "symlink", target: "run" });
     await rm(source, { recursive: true });
+  });
+
+  test("go into the directory that a link of the image names, and leave the link", async () => {
+    const linked = [
+      { name: "usr/bin/", type: "5" },
+      { name: "bin", type: "2", link: "usr/bin" },
+      { name: "tool", content: "old" },
+      { name: "alias", type: "1", link: "tool" },
+    ];
+    await mkdir(bed.path("overlay", "bin"), { recursive: true });
+    await writeFile(bed.path("overlay", "bin", "run"), "x");
+    await writeFile(bed.path("overlay", "tool"), "new");
+    const tree = await bed.apply([rawTar(linked)]);
+    await addDirectory(bed.path("overlay"), "/", { tree, blobs: bed.blobs });
+    expect(tree.get("/bin")?.type).toBe("symlink");
+    expect(tree.get("/usr/bin/run")?.type).toBe("file");
+    expect([await bed.text(tree, "/tool"), await bed.text(tree, "/alias")]).toEqual(["new", "old"]);
+  });
+
+  test("refuse names and links that are not UTF-8", async () => {
+    const odd = Buffer.from([0x61, 0xff]);
+    for (const [folder, make] of [
+      ["odd-link", (at: string) => symlink(odd, `${at}/link`)],
+      ["odd-name", (at: string) => writeFile(Buffer.concat([Buffer.from(`${at}/`), odd]), "")],
+    ] as const) {
+      await mkdir(bed.path(folder));
+      await make(bed.path(folder));
+      const added = addDirectory(bed.path(folder), "/x", { tree: new FileTree(), blobs: bed.blobs });
+      await expect(added).rejects.toMatchObject({
+        code: "E_IMAGE_SOURCE",
+        message: expect.stringContaining("UTF-8"),
+      });
+    }
+  });
+
+  test("that cannot be read, in a store that cannot be written, are one refusal and heard by the caller alone", async () => {
+    const blobs = await openBlobStore(bed.path("gone"));
+    await rm(bed.path("gone"), { recursive: true });
+    await expect(blobs.putFile(bed.path("vanished"))).rejects.toThrow("ENOENT");
+    // An error that nobody hears ends the run while files are opened, so one more is opened.
+    await expect(bed.blobs.putFile(bed.path("vanished"))).rejects.toThrow("ENOENT");
+    await setImmediate();
   });
 
   test("refuse what cannot go into an image", async () => {
@@ -234,5 +383,21 @@ describe("users of an image", () => {
       message: expect.stringContaining('did you mean "redis"'),
     });
     expect(await codeOf(resolveUser(tree, bed.blobs, "redis:nogroup"))).toBe("E_IMAGE_USER_UNKNOWN");
+    expect(await codeOf(resolveUser(tree, bed.blobs, "redis:ssl:more"))).toBe("E_IMAGE_USER_UNKNOWN");
   });
+});
+
+test("the host as a base is a skeleton with links as on the host, and binds that exist there", async () => {
+  const tree = new FileTree();
+  const binds = await addHostBase(tree, bed.blobs);
+  expect(binds[0]).toBe("/usr");
+  for (const path of binds) expect((await lstat(path)).isSymbolicLink(), path).toBe(false);
+  for (const path of ["/bin", "/lib", "/lib64"]) {
+    const onHost = await lstat(path).catch(() => undefined);
+    const isDirectory = tree.get(path)?.type === "directory" && binds.includes(path);
+    if (onHost?.isSymbolicLink() === true) expect(tree.get(path)).toMatchObject({ type: "symlink" });
+    else expect(isDirectory, path).toBe(onHost !== undefined);
+  }
+  expect(tree.get("/tmp")).toMatchObject({ mode: 0o1777 });
+  expect(await resolveUser(tree, bed.blobs, "nobody")).toMatchObject({ uid: 65_534, gid: 65_534 });
 });

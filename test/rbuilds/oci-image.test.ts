@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
@@ -113,7 +114,7 @@ describe("an image is the same in every form", () => {
     expectImage(await importFrom(bed.path("layout.tar")));
   });
 
-  test("docker save, with links between equal layers", async () => {
+  test("docker save", async () => {
     const layout = makeLayout({ layers: [LOWER, UPPER] });
     const config = [...layout.values()].find((bytes) => bytes.includes("diff_ids")) ?? Buffer.alloc(0);
     const files: Files = new Map([
@@ -134,6 +135,127 @@ describe("an image is the same in every form", () => {
     const root = await writeLayout("docker", files);
     await run("tar", ["-C", root, "-cf", bed.path("docker.tar"), "."]);
     expectImage(await importFrom(bed.path("docker.tar")));
+  });
+});
+
+interface SavedImage {
+  readonly config?: Record<string, unknown>;
+  readonly layers: readonly Buffer[];
+  /** Layers after the first are links to the first, as docker saves a layer that it has twice. */
+  readonly linked?: boolean;
+}
+
+/** An archive as `docker save` wrote it before it had a layout inside. */
+async function dockerSave(name: string, { config, layers, linked }: SavedImage): Promise<string> {
+  const diffIds = layers.map((layer) => `sha256:${digestOf(layer)}`);
+  const configuration = json({
+    os: "linux",
+    architecture: "amd64",
+    rootfs: { diff_ids: diffIds },
+    ...config,
+  });
+  const files: Files = new Map([[`${digestOf(configuration)}.json`, configuration]]);
+  for (const [index, layer] of layers.entries()) {
+    if (linked !== true || index === 0) files.set(`${index}/layer.tar`, layer);
+  }
+  const Layers = layers.map((_, index) => `${index}/layer.tar`);
+  files.set("manifest.json", json([{ Config: `${digestOf(configuration)}.json`, Layers }]));
+  const root = await writeLayout(name, files);
+  for (const index of linked === true ? [...layers.keys()].slice(1) : []) {
+    await mkdir(`${root}/${index}`);
+    await symlink("../0/layer.tar", `${root}/${index}/layer.tar`);
+  }
+  await run("tar", ["-C", root, "-cf", bed.path(`${name}.tar`), "."]);
+  return bed.path(`${name}.tar`);
+}
+
+describe("docker save", () => {
+  const layerOf = (index: number): Buffer => rawTar([{ name: `file-${index}`, content: String(index) }]);
+
+  test("with many layers gives every one of them, and Node nothing to warn of", async () => {
+    const warnings: string[] = [];
+    const listen = (warning: Error): void => void warnings.push(warning.message);
+    process.on("warning", listen);
+    try {
+      const layers = Array.from({ length: 15 }, (_, index) => layerOf(index));
+      const { tree } = await importFrom(await dockerSave("many", { layers }));
+      expect(tree.entries()).toHaveLength(16);
+      await setImmediate();
+      expect(warnings.filter((message) => message.includes("listeners"))).toEqual([]);
+    } finally {
+      process.off("warning", listen);
+    }
+  });
+
+  test("with links between equal layers", async () => {
+    const { tree } = await importFrom(
+      await dockerSave("equal", { layers: [layerOf(1), layerOf(1)], linked: true }),
+    );
+    expect(tree.get("/file-1")?.type).toBe("file");
+  });
+
+  test("of another processor, which only the configuration tells", async () => {
+    const saved = dockerSave("arm", { layers: [layerOf(1)], config: { architecture: "arm64" } });
+    await expect(importFrom(await saved)).rejects.toMatchObject({
+      code: "E_IMAGE_OCI_PLATFORM",
+      message: expect.stringContaining("linux/arm64"),
+    });
+  });
+
+  test.each([
+    ["gzip", gzipSync],
+    ["zstd", zstdCompressSync],
+  ])("compressed with %s is refused with the program that mends it", async (form, encode) => {
+    const saved = await dockerSave(`packed-${form}`, { layers: [layerOf(1)] });
+    await writeFile(`${saved}.${form}`, encode(await readFile(saved)));
+    await expect(importFrom(`${saved}.${form}`)).rejects.toMatchObject({
+      code: "E_IMAGE_OCI",
+      hint: expect.stringContaining(form === "gzip" ? "gunzip" : "unzstd"),
+    });
+  });
+
+  test("is not read further once cancelled", async () => {
+    const saved = await dockerSave("cancelled", { layers: [layerOf(1)] });
+    const platform = { os: "linux", architecture: "amd64" } as const;
+    const options = { tree: new FileTree(), blobs: bed.blobs, platform, signal: AbortSignal.abort() };
+    await expect(importOciImage(saved, options)).rejects.toThrow(
+      expect.objectContaining({ name: "AbortError" }),
+    );
+  });
+});
+
+describe("an index with several entries", () => {
+  const editIndex =
+    (change: (manifests: Record<string, unknown>[]) => unknown[]) =>
+    (files: Files): void => {
+      const index: { manifests: Record<string, unknown>[] } = JSON.parse(String(files.get("index.json")));
+      files.set("index.json", json({ schemaVersion: 2, manifests: change(index.manifests) }));
+    };
+  const other = `sha256:${"0".repeat(64)}`;
+  const importEdited = async (name: string, change: Parameters<typeof editIndex>[0]) =>
+    await importFrom(await writeLayout(name, makeLayout({ damage: editIndex(change) })));
+
+  test("that are tags of one image is that image", async () => {
+    expectImage(await importEdited("tags", ([one]) => [one, { ...one, annotations: { tag: "second" } }]));
+  });
+
+  test("that are two images leaves open which is meant", async () => {
+    const both = importEdited("two", ([one]) => [one, { ...one, digest: other }]);
+    await expect(both).rejects.toMatchObject({
+      code: "E_IMAGE_OCI",
+      message: expect.stringContaining("2 images"),
+    });
+  });
+
+  test("prefers our platform to none, and the basic variant to others", async () => {
+    expectImage(
+      await importEdited("preferred", ([one]) => [
+        { ...one, digest: other, platform: undefined },
+        { ...one, digest: other, platform: { os: "linux", architecture: "amd64", variant: "v3" } },
+        { ...one, digest: other, platform: { os: "unknown", architecture: "unknown" } },
+        one,
+      ]),
+    );
   });
 });
 

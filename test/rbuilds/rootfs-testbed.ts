@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { createReadStream } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import { KitError } from "../../core/errors.ts";
 import { type BlobStore, openBlobStore } from "../../rbuilds/blob-store.ts";
 import { FileTree } from "../../rbuilds/file-tree.ts";
+import { removeTree } from "../../rbuilds/tree.ts";
 import { applyTarLayer, DEFAULT_LAYER_LIMITS, type LayerLimits } from "../../rbuilds/tar-layer.ts";
 
 export const run = promisify(execFile);
@@ -52,7 +53,7 @@ export class RootfsTestbed implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.directory, { recursive: true, force: true });
+    await removeTree(this.directory);
   }
 }
 
@@ -89,6 +90,13 @@ export interface RawMember {
   /** Written in the place of the real length. */
   readonly size?: number;
   readonly badChecksum?: boolean;
+}
+
+/** A record of a pax header; its length counts the digits of the length too. */
+export function paxRecord(key: string, value: string): string {
+  const rest = Buffer.byteLength(` ${key}=${value}\n`);
+  const digits = [1, 2, 3, 4, 5, 6].find((count) => String(rest + count).length === count) ?? 1;
+  return `${rest + digits} ${key}=${value}\n`;
 }
 
 /** A tar archive byte by byte, for what no tar would write. */

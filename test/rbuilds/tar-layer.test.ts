@@ -1,4 +1,4 @@
-import { link, mkdir, symlink, writeFile } from "node:fs/promises";
+import { chmod, link, mkdir, symlink, writeFile } from "node:fs/promises";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -19,7 +19,8 @@ describe("what GNU tar writes is read as GNU tar means it", () => {
     const source = bed.path("source");
     await mkdir(`${source}/${long.slice(0, long.lastIndexOf("/"))}`, { recursive: true });
     await writeFile(`${source}/${long}`, "long");
-    await writeFile(`${source}/plain`, "content", { mode: 0o4755 });
+    await writeFile(`${source}/plain`, "content");
+    await chmod(`${source}/plain`, 0o4755);
     await writeFile(`${source}/größe`, "utf-8");
     await writeFile(`${source}/empty`, "");
     await link(`${source}/plain`, `${source}/second`);

@@ -2,6 +2,7 @@
 import { mkdir, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 
+import { isErrorCode } from "../../../core/error-table.ts";
 import { KitError } from "../../../core/errors.ts";
 import type { BuiltImage } from "../../../rbuilds/built-image.ts";
 import { decodeManifest } from "../../../rbuilds/manifest-file.ts";
@@ -123,7 +124,14 @@ async function writeInNamespace(tree: string, map: IdMap, options: PlanOptions):
   const { status, stdout, stderr } = await runInUserNamespace(programs.launcher, map, command, signal);
   if (status === 0) return;
   if (stdout === "") throw await userNamespaceRefusal(stderr.trim() || `status ${String(status)}`);
-  throw new KitError("E_IMAGE_TREE", `cannot write ${tree}: ${stdout.trim()}`);
+  throw toldRefusal(stdout, tree);
+}
+
+/** The refusal that tree.js printed as JSON. */
+function toldRefusal(stdout: string, tree: string): KitError {
+  const [, code = "", message = ""] =
+    /"code":"(E_[A-Z_]+)","message":"((?:[^"\\\\]|\\\\.)*)"/.exec(stdout) ?? [];
+  return new KitError(isErrorCode(code) ? code : "E_IMAGE_TREE", message || `cannot write ${tree}`);
 }
 
 async function pruneTrees(trees: string, map: IdMap, { programs, signal }: PlanOptions): Promise<void> {

@@ -35,16 +35,28 @@ export async function leaseTree(tree: string, pid: number): Promise<AsyncDisposa
   return { [Symbol.asyncDispose]: async () => await rm(path, { force: true }) };
 }
 
+/** Half-written and half-removed trees of commands that were killed: nobody works on one for this long. */
+const STALE_MS = 3_600_000;
+
 /** Trees of the folder that end in `suffix` and can go, oldest use last kept. Leases of the dead are removed. */
 export async function findOldTrees(folder: string, suffix: string): Promise<string[]> {
   const names = await readdir(folder);
   const leased = await liveLeases(folder, names);
+  const stale = await findStale(folder, names);
   const free = names.filter((name) => name.endsWith(suffix) && !name.startsWith(".") && !leased.has(name));
   const dated = await Promise.all(
     free.map(async (name) => ({ name, usedMs: (await stat(join(folder, name))).mtimeMs })),
   );
   const old = dated.sort((a, b) => b.usedMs - a.usedMs).slice(KEPT_TREES);
-  return old.map(({ name }) => join(folder, name));
+  return [...stale, ...old.map(({ name }) => name)].map((name) => join(folder, name));
+}
+
+async function findStale(folder: string, names: readonly string[]): Promise<string[]> {
+  const hidden = names.filter((name) => name.startsWith("."));
+  const infos = await Promise.all(
+    hidden.map(async (name) => ({ name, info: await stat(join(folder, name)) })),
+  );
+  return infos.filter(({ info }) => Date.now() - info.mtimeMs > STALE_MS).map(({ name }) => name);
 }
 
 async function liveLeases(folder: string, names: readonly string[]): Promise<Set<string>> {
