@@ -21,7 +21,8 @@ export async function fingerprintSource(path: string, signal?: AbortSignal): Pro
     if (files > MAX_FILES)
       throw new KitError("E_IMAGE_TOO_MANY_FILES", `${path} holds more than ${MAX_FILES} files`);
     // The top may be a link, which the build follows; links below are part of the image as they are.
-    const info = await (current === path ? stat : lstat)(current, { bigint: true });
+    const options = { bigint: true } as const;
+    const info = current === path ? await stat(current, options) : await lstat(current, options);
     hash.update(`${current}\0${info.mode} ${info.size} ${info.mtimeNs} ${info.ctimeNs} ${info.ino}\0`);
     if (!info.isDirectory()) return;
     for (const name of (await readdir(current)).sort()) await visit(join(current, name));

@@ -8,10 +8,11 @@ import { loadEnclaveSpec } from "../config/load-spec.ts";
 import { parsePortMapping } from "../config/port-mapping.ts";
 import { parseDurationMs } from "../config/quantities.ts";
 import { awaitHealthy } from "../controller/await-healthy.ts";
-import { inspectEnclave } from "../controller/inspect.ts";
 import { followLogs, readLogs } from "../controller/log-reader.ts";
-import { askStop, awaitGone, runnerOf } from "../controller/runner-client.ts";
+import { askStop } from "../controller/runner-client.ts";
+import { endRunner } from "../controller/stop.ts";
 import { type StartedEnclave, startEnclave } from "../controller/up.ts";
+import type { ProcessIdentity } from "../process-identity.ts";
 import { enclavePaths } from "../state/enclave-paths.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import type { CommandContext, GetContext } from "./command-context.ts";
@@ -21,7 +22,6 @@ import { renderLogEntry } from "./render-logs.ts";
 const DEFAULT_TIMEOUT_MS = 120_000;
 const LAST_LINES = 15;
 const INTERRUPTED_STATUS = 130;
-const STOP_TIMEOUT_MS = 130_000;
 
 interface UpFlags {
   readonly detach?: boolean;
@@ -132,7 +132,7 @@ async function runDetached(
     if (flags.json === true) terminal.printJson(toStatusJson(record));
     else terminal.print(describeStarted(record));
   } catch (error) {
-    throw await giveUp(context, name, toKitError(error));
+    throw await giveUp(context, name, { runner: started.runner, error: toKitError(error) });
   }
 }
 
@@ -142,13 +142,12 @@ function describeStarted(record: EnclaveRecord): string {
 }
 
 /** Stops what did not become healthy; the refusal gets the last lines of the service at fault. */
-async function giveUp({ toolkit }: CommandContext, name: string, error: KitError): Promise<KitError> {
-  const record = await inspectEnclave(toolkit.stateDir, name);
-  const identity = runnerOf(record);
-  if (identity !== undefined) {
-    await askStop(toolkit.stateDir, name, error.message).catch(() => undefined); // it may be ending by itself
-    if (!(await awaitGone(identity, STOP_TIMEOUT_MS))) process.kill(identity.pid, "SIGKILL");
-  }
+async function giveUp(
+  { toolkit }: CommandContext,
+  name: string,
+  { runner, error }: { readonly runner: ProcessIdentity; readonly error: KitError },
+): Promise<KitError> {
+  await endRunner(toolkit.stateDir, name, { runner, reason: error.message });
   const service = error.details["service"];
   const entries = await readLogs(enclavePaths(toolkit.stateDir, name).logs, {
     tail: LAST_LINES,

@@ -22,7 +22,10 @@ export function isLive(record: EnclaveRecord): boolean {
 export async function inspectEnclave(stateDir: string, name: string): Promise<EnclaveRecord> {
   const record = await readRecord(stateDir, name);
   if (record !== undefined) return await corrected(stateDir, record);
-  const near = nearestName(name, await listNames(stateDir));
+  const names = await listNames(stateDir);
+  if (names.includes(name))
+    throw new KitError("E_HOST_NOT_FOUND", `enclave ${name} is only just being started`);
+  const near = nearestName(name, names);
   const suggestion = near === undefined ? "" : `; did you mean ${JSON.stringify(near)}?`;
   throw new KitError("E_HOST_NOT_FOUND", `there is no enclave ${JSON.stringify(name)}${suggestion}`);
 }

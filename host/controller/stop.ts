@@ -1,6 +1,7 @@
-import { KitError } from "../../core/errors.ts";
+import { isErrno, KitError } from "../../core/errors.ts";
+import { isRunning, type ProcessIdentity } from "../process-identity.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
-import { listNames, removeEnclave } from "../state/record-store.ts";
+import { listNames, readRecord, removeEnclave } from "../state/record-store.ts";
 import { inspectEnclave, isLive } from "./inspect.ts";
 import { askStop, awaitGone, runnerOf } from "./runner-client.ts";
 
@@ -21,10 +22,35 @@ export async function stopEnclave(
   if (!isLive(record) || identity === undefined) return record;
   await askStop(stateDir, name);
   if (!(await awaitGone(identity, timeoutMs))) {
-    process.kill(identity.pid, "SIGKILL"); // the launcher ends everything inside
+    signalProcess(identity.pid, "SIGKILL"); // the launcher ends everything inside
     await awaitGone(identity, RUNNER_MARGIN_MS);
   }
   return await inspectEnclave(stateDir, name);
+}
+
+/**
+ * Ends a runner whose start has failed, wherever it is by now; its record, if it came to one, says the reason.
+ * @param runner of whoever started it.
+ */
+export async function endRunner(
+  stateDir: string,
+  name: string,
+  { runner, reason }: { readonly runner: ProcessIdentity; readonly reason: string },
+): Promise<void> {
+  if (await isRunning(runner)) {
+    // Before its socket is there the signal does the same, and before that nothing has been started.
+    await askStop(stateDir, name, reason).catch(() => signalProcess(runner.pid, "SIGTERM"));
+    if (!(await awaitGone(runner, MAX_STOP_MS))) signalProcess(runner.pid, "SIGKILL");
+  }
+  if ((await readRecord(stateDir, name)) === undefined) await removeEnclave(stateDir, name);
+}
+
+function signalProcess(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if (!isErrno(error, "ESRCH")) throw error;
+  }
 }
 
 /** Stops and removes. A damaged record is removed as well. */

@@ -13,6 +13,7 @@ import type { BuiltImage } from "../../rbuilds/built-image.ts";
 import { planLocal } from "../backends/local/local-plan.ts";
 import type { EnclaveSpec, PortSpec } from "../config/enclave-spec.ts";
 import { toEnclaveConfig } from "../image/enclave-config.ts";
+import { identifyProcess, type ProcessIdentity } from "../process-identity.ts";
 import type { RunRequest } from "../runner/run-request.ts";
 import { enclavePaths } from "../state/enclave-paths.ts";
 import { type EnclaveRecord, RECORD_VERSION } from "../state/enclave-record.ts";
@@ -35,6 +36,7 @@ export interface UpOptions {
 
 /** A started runner, as seen by whoever started it. */
 export interface StartedEnclave extends Disposable {
+  readonly runner: ProcessIdentity;
   /** Every change of the record, the newest last; ends when the runner is gone. */
   readonly records: AsyncIterable<EnclaveRecord>;
 }
@@ -175,7 +177,13 @@ async function spawnRunner(toolkit: Toolkit, request: RunRequest): Promise<Start
   child.unref();
   const channel = child.stdio[3];
   if (!(channel instanceof Socket)) throw new KitError("E_HOST_RUNNER", "the runner has no channel");
-  return { records: readRecords(channel, request.record.name), [Symbol.dispose]: () => channel.destroy() };
+  const runner = child.pid === undefined ? undefined : await identifyProcess(child.pid);
+  if (runner === undefined) throw new KitError("E_HOST_RUNNER", "the runner ended as soon as it started");
+  return {
+    runner,
+    records: readRecords(channel, request.record.name),
+    [Symbol.dispose]: () => channel.destroy(),
+  };
 }
 
 async function* readRecords(channel: Socket, name: string): AsyncGenerator<EnclaveRecord> {

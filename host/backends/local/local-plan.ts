@@ -129,9 +129,11 @@ async function writeInNamespace(tree: string, map: IdMap, options: PlanOptions):
 
 /** The refusal that tree.js printed as JSON. */
 function toldRefusal(stdout: string, tree: string): KitError {
-  const [, code = "", message = ""] =
-    /"code":"(E_[A-Z_]+)","message":"((?:[^"\\\\]|\\\\.)*)"/.exec(stdout) ?? [];
-  return new KitError(isErrorCode(code) ? code : "E_IMAGE_TREE", message || `cannot write ${tree}`);
+  const told: unknown = JSON.parse(stdout);
+  const fields: Readonly<Record<string, unknown>> = typeof told === "object" ? { ...told } : {};
+  const { code, message } = fields;
+  const known = typeof code === "string" && isErrorCode(code) ? code : "E_IMAGE_TREE";
+  return new KitError(known, typeof message === "string" ? message : `cannot write ${tree}`);
 }
 
 async function pruneTrees(trees: string, map: IdMap, { programs, signal }: PlanOptions): Promise<void> {
