@@ -8,6 +8,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { withDeadline } from "../core/deadline.ts";
 import { isErrno, KitError } from "../core/errors.ts";
 import { decodeIngressStatus, encodeIngressPreface } from "../wire/ingress-preface.ts";
+import { findPortHolder } from "./port-holder.ts";
 import { readExactly } from "./preface-reader.ts";
 import { relay } from "./relay.ts";
 
@@ -99,9 +100,11 @@ async function listen(server: Server, { hostAddress, hostPort }: IngressListener
   try {
     await promise;
   } catch (error) {
-    const place = `${hostAddress}:${hostPort}`;
+    const place = `${hostAddress.includes(":") ? `[${hostAddress}]` : hostAddress}:${hostPort}`;
     if (isErrno(error, "EADDRINUSE")) {
-      throw new KitError("E_HOST_PORT_IN_USE", `${place} is in use by another program`, { cause: error });
+      const holder = await findPortHolder(hostPort);
+      const who = holder === undefined ? "another program" : `process ${holder}`;
+      throw new KitError("E_HOST_PORT_IN_USE", `${place} is in use by ${who}`, { cause: error });
     }
     const reason = isErrno(error) ? error.code : String(error);
     throw new KitError("E_HOST_PORT_REFUSED", `cannot listen on ${place}: ${reason}`, { cause: error });

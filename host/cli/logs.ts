@@ -59,11 +59,13 @@ async function runLogs(context: CommandContext, name: string, flags: LogsFlags):
     services: flags.service,
     sinceMs: flags.since === undefined ? undefined : Date.now() - flags.since,
   };
-  const existing = await readLogs(directory, { ...filter, tail: flags.tail });
-  for (const entry of existing) show(entry);
-  if (flags.follow !== true) return;
+  const options = { ...filter, tail: flags.tail };
+  if (flags.follow !== true) {
+    for (const entry of await readLogs(directory, options)) show(entry);
+    return;
+  }
   const signal = await untilEnded(context, name);
-  for await (const entry of followLogs(directory, { ...filter, signal, skipExisting: true })) show(entry);
+  for await (const entry of followLogs(directory, { ...options, signal })) show(entry);
 }
 
 function createPrinter({ terminal }: CommandContext, flags: LogsFlags): (entry: HostLogEntry) => void {

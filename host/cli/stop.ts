@@ -1,7 +1,7 @@
 import { Command } from "commander";
 
 import { KitError } from "../../core/errors.ts";
-import { removeAll, removeEnclaveByName, stopEnclave } from "../controller/stop.ts";
+import { removeEnclaves, stopEnclave } from "../controller/stop.ts";
 import type { GetContext } from "./command-context.ts";
 import { toStatusJson } from "./describe-record.ts";
 import { parseDuration } from "./up.ts";
@@ -34,8 +34,7 @@ export function createDownCommand(getContext: GetContext): Command {
         throw new KitError("E_USAGE", "down takes names, or --all");
       }
       terminal.progress("stopping");
-      if (flags.all !== true) for (const name of names) await removeEnclaveByName(toolkit.stateDir, name);
-      const removed = flags.all === true ? await removeAll(toolkit.stateDir) : names;
-      for (const name of removed) terminal.print(`${name} is gone`);
+      const wanted = flags.all === true ? undefined : names;
+      await removeEnclaves(toolkit.stateDir, wanted, (name) => terminal.print(`${name} is gone`));
     });
 }

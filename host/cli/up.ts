@@ -9,14 +9,13 @@ import { parsePortMapping } from "../config/port-mapping.ts";
 import { parseDurationMs } from "../config/quantities.ts";
 import { awaitHealthy } from "../controller/await-healthy.ts";
 import { followLogs, readLogs } from "../controller/log-reader.ts";
-import { askStop } from "../controller/runner-client.ts";
-import { endRunner } from "../controller/stop.ts";
+import { awaitEnd, MAX_STOP_MS } from "../controller/stop.ts";
 import { type StartedEnclave, startEnclave } from "../controller/up.ts";
-import type { ProcessIdentity } from "../process-identity.ts";
 import { enclavePaths } from "../state/enclave-paths.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import type { CommandContext, GetContext } from "./command-context.ts";
 import { describePort, toStatusJson } from "./describe-record.ts";
+import { toPrintable } from "./printable.ts";
 import { renderLogEntry } from "./render-logs.ts";
 
 const DEFAULT_TIMEOUT_MS = 120_000;
@@ -132,7 +131,7 @@ async function runDetached(
     if (flags.json === true) terminal.printJson(toStatusJson(record));
     else terminal.print(describeStarted(record));
   } catch (error) {
-    throw await giveUp(context, name, { runner: started.runner, error: toKitError(error) });
+    throw await giveUp(context, name, { started, error: toKitError(error) });
   }
 }
 
@@ -145,16 +144,17 @@ function describeStarted(record: EnclaveRecord): string {
 async function giveUp(
   { toolkit }: CommandContext,
   name: string,
-  { runner, error }: { readonly runner: ProcessIdentity; readonly error: KitError },
+  { started, error }: { readonly started: StartedEnclave; readonly error: KitError },
 ): Promise<KitError> {
-  await endRunner(toolkit.stateDir, name, { runner, reason: error.message });
+  started.askStop(error.message);
+  await awaitEnd(started.runner, MAX_STOP_MS);
   const service = error.details["service"];
   const entries = await readLogs(enclavePaths(toolkit.stateDir, name).logs, {
     tail: LAST_LINES,
     ...(typeof service === "string" ? { services: [service] } : {}),
   });
   if (entries.length === 0 || error.code === "E_CANCELLED") return error;
-  const lines = entries.map((entry) => `  ${entry.service} | ${entry.line}`);
+  const lines = entries.map((entry) => `  ${entry.service} | ${toPrintable(entry.line)}`);
   const message = `${error.message}\n${lines.join("\n")}`;
   return new KitError(error.code, message, {
     cause: error,
@@ -180,9 +180,10 @@ async function runInForeground(
   })();
   const onInterrupt = (): void => {
     terminal.note("stopping in order; Ctrl-C again to kill");
-    askStop(stateDir, name).catch(() => undefined); // it may be gone already
+    started.askStop();
   };
   interrupted.addEventListener("abort", onInterrupt, { once: true });
+  if (interrupted.aborted) onInterrupt();
   let last: EnclaveRecord | undefined;
   for await (const record of started.records) {
     if (last?.state !== "running" && record.state === "running") terminal.note(describeStarted(record));

@@ -6,12 +6,14 @@ import { toKitError } from "../../core/errors.ts";
 import { chooseIdMap } from "../backends/local/id-map.ts";
 import { runInUserNamespace, userNamespaceRefusal } from "../backends/local/user-namespace.ts";
 import { listEnclaves } from "./inspect.ts";
+import { trySandbox } from "./sandbox-trial.ts";
 import type { Toolkit } from "./toolkit.ts";
 
 const TRY_TIMEOUT_MS = 10_000;
 const WANTED_FREE_BYTES = 2 * 1024 ** 3;
 /** Overlay file systems in user namespaces, and the launcher's way of mounting. */
 const KERNEL_NEEDED = [5, 12] as const;
+const NODE_NEEDED = 26;
 
 export interface Finding {
   readonly check: string;
@@ -25,7 +27,9 @@ export interface Finding {
 export async function examineMachine(toolkit: Toolkit): Promise<Finding[]> {
   return await Promise.all([
     checkKernel(),
+    checkNode(toolkit),
     checkUserNamespace(toolkit),
+    checkSandbox(toolkit),
     checkIdRange(toolkit),
     checkApt(toolkit),
     checkDisk(toolkit),
@@ -47,6 +51,27 @@ async function checkKernel(): Promise<Finding> {
     detail: `Linux ${release}`,
     fix: `use Linux ${KERNEL_NEEDED.join(".")} or newer`,
   };
+}
+
+/** The packaged Node, which runs the toolkit and goes into images. */
+async function checkNode({ node }: Toolkit): Promise<Finding> {
+  const [major = 0] = process.versions.node.split(".").map(Number);
+  const detail = `${process.version} (${node})`;
+  if (major >= NODE_NEEDED) return ok("node", detail);
+  const fix = "run `npm ci` again, with optional dependencies: they bring Node";
+  return { check: "node", result: "warn", detail: `${detail}; made for ${NODE_NEEDED}`, fix };
+}
+
+/** Really starts one: namespaces, overlay, proc and sysfs, devices. */
+async function checkSandbox(toolkit: Toolkit): Promise<Finding> {
+  const check = "sandbox";
+  try {
+    await trySandbox(toolkit, AbortSignal.timeout(TRY_TIMEOUT_MS));
+    return ok(check, "namespaces, overlay, proc, sysfs and devices work");
+  } catch (error) {
+    const { message, hint } = toKitError(error);
+    return { check, result: "fail", detail: message, fix: hint };
+  }
 }
 
 /** Really makes one, with the map that enclaves would have. */

@@ -7,6 +7,7 @@ import { nearestName } from "../../core/nearest-name.ts";
 import { isRunning } from "../process-identity.ts";
 import { enclavePaths } from "../state/enclave-paths.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
+import { lockName } from "../state/name-lock.ts";
 import { listNames, readRecord, writeRecord } from "../state/record-store.ts";
 import { runnerOf } from "./runner-client.ts";
 
@@ -18,10 +19,16 @@ export function isLive(record: EnclaveRecord): boolean {
   return LIVE_STATES.includes(record.state);
 }
 
+/** @returns undefined if there is no enclave of that name. @throws E_HOST_STATE_DAMAGED */
+export async function findEnclave(stateDir: string, name: string): Promise<EnclaveRecord | undefined> {
+  const record = await readRecord(stateDir, name);
+  return record === undefined ? undefined : await corrected(stateDir, record);
+}
+
 /** @throws E_HOST_NOT_FOUND with the nearest name, E_HOST_STATE_DAMAGED */
 export async function inspectEnclave(stateDir: string, name: string): Promise<EnclaveRecord> {
-  const record = await readRecord(stateDir, name);
-  if (record !== undefined) return await corrected(stateDir, record);
+  const record = await findEnclave(stateDir, name);
+  if (record !== undefined) return record;
   const names = await listNames(stateDir);
   if (names.includes(name))
     throw new KitError("E_HOST_NOT_FOUND", `enclave ${name} is only just being started`);
@@ -42,8 +49,8 @@ export async function listEnclaves(stateDir: string): Promise<Listing> {
   const damaged: KitError[] = [];
   for (const name of await listNames(stateDir)) {
     try {
-      const record = await readRecord(stateDir, name);
-      if (record !== undefined) records.push(await corrected(stateDir, record));
+      const record = await findEnclave(stateDir, name);
+      if (record !== undefined) records.push(record);
     } catch (error) {
       if (!(error instanceof KitError)) throw error;
       damaged.push(error);
@@ -53,15 +60,27 @@ export async function listEnclaves(stateDir: string): Promise<Listing> {
 }
 
 async function corrected(stateDir: string, record: EnclaveRecord): Promise<EnclaveRecord> {
-  if (!isLive(record)) return record;
-  const identity = runnerOf(record);
-  if (identity !== undefined && (await isRunning(identity))) return record;
-  // The runner may have written its last record between our two looks.
+  if (await isTrue(record)) return record;
+  await using _lock = await lockName(stateDir, record.name);
+  // Meanwhile the runner may have written its last record, or another command given the name to a new enclave.
   const newest = (await readRecord(stateDir, record.name)) ?? record;
-  if (!isLive(newest) || (identity === undefined && newest.runner.pid !== null)) return newest;
+  return await correctLocked(stateDir, newest);
+}
+
+/** Only an enclave that is said to live can be said to wrongly. */
+async function isTrue(record: EnclaveRecord): Promise<boolean> {
+  if (!isLive(record)) return true;
+  const identity = runnerOf(record);
+  return identity !== undefined && (await isRunning(identity));
+}
+
+/** The record as it is in truth; the caller holds the lock of its name. */
+export async function correctLocked(stateDir: string, newest: EnclaveRecord): Promise<EnclaveRecord> {
+  if (await isTrue(newest)) return newest;
+  const identity = runnerOf(newest);
   const reason =
     identity === undefined ? "its runner never started" : `runner died (process ${identity.pid} is gone)`;
-  await removeRemains(stateDir, record.name);
+  await removeRemains(stateDir, newest.name);
   const services = newest.services.map((service) => ({
     ...service,
     state: "stopped" as const,

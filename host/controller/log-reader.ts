@@ -21,37 +21,31 @@ export async function readLogs(
   directory: string,
   options: LogFilter & { readonly tail?: number | undefined },
 ): Promise<HostLogEntry[]> {
-  const entries: HostLogEntry[] = [];
-  const keep = options.tail ?? Number.POSITIVE_INFINITY;
-  for (let index = MAX_FILES - 1; index >= 0; index -= 1) {
-    await using tail = await openTail(join(directory, `${index}.ndjson`));
-    if (tail === undefined) continue;
-    for (let batch = await tail.read(); batch.length > 0; batch = await tail.read()) {
-      entries.push(...batch.filter((entry) => matches(entry, options)));
-      if (entries.length > keep * 2) entries.splice(0, entries.length - keep);
-    }
-  }
-  return entries.slice(-Math.min(keep, entries.length) || entries.length);
+  await using tails = await openTails(directory);
+  return await readExisting(tails.files, options);
 }
 
-/** Entries as they are written, after those that `skipExisting` leaves out, until the signal aborts and all is read. */
+/** What is there now, with `tail` the last entries only, then what is written until the signal aborts and all is read. */
 export async function* followLogs(
   directory: string,
-  options: LogFilter & { readonly signal: AbortSignal; readonly skipExisting?: boolean },
+  options: LogFilter & { readonly signal: AbortSignal; readonly tail?: number | undefined },
 ): AsyncGenerator<HostLogEntry> {
   const newest = join(directory, "0.ndjson");
-  let tail = await openTail(newest);
-  if (options.skipExisting === true) await tail?.skipToEnd();
   const changes = watchFolder(directory);
+  await using tails = await openTails(directory);
+  let tail = tails.files.at(-1);
   try {
+    yield* await readExisting(tails.files, options);
     for (;;) {
       const isLast = options.signal.aborted;
       tail ??= await openTail(newest);
+      // Asked before the read: what was written before the rotation is then read for certain.
+      const wasRotated = tail !== undefined && (await tail.wasRotated(newest));
       const batch = (await tail?.read()) ?? [];
       yield* batch.filter((entry) => matches(entry, options));
       if (batch.length > 0) continue;
-      if (tail !== undefined && (await tail.wasRotated(newest))) {
-        await tail[Symbol.asyncDispose]();
+      if (wasRotated) {
+        await tail?.[Symbol.asyncDispose]();
         tail = undefined;
         continue;
       }
@@ -65,6 +59,45 @@ export async function* followLogs(
     changes.close();
     await tail?.[Symbol.asyncDispose]();
   }
+}
+
+async function readExisting(
+  tails: readonly LogTail[],
+  options: LogFilter & { readonly tail?: number | undefined },
+): Promise<HostLogEntry[]> {
+  const entries: HostLogEntry[] = [];
+  const keep = options.tail ?? Number.POSITIVE_INFINITY;
+  for (const tail of tails) {
+    for (let batch = await tail.read(); batch.length > 0; batch = await tail.read()) {
+      entries.push(...batch.filter((entry) => matches(entry, options)));
+      if (entries.length > keep * 2) entries.splice(0, entries.length - keep);
+    }
+  }
+  return keep === 0 ? [] : entries.slice(-keep);
+}
+
+interface OpenTails extends AsyncDisposable {
+  /** Oldest first. */
+  readonly files: readonly LogTail[];
+}
+
+/** Opened from the newest on, so that a rotation meanwhile shows a file twice rather than not at all. */
+async function openTails(directory: string): Promise<OpenTails> {
+  const opened = new Map<number, LogTail>();
+  for (let index = 0; index < MAX_FILES; index += 1) {
+    const tail = await openTail(join(directory, `${index}.ndjson`));
+    if (tail === undefined) continue;
+    const inode = await tail.inode();
+    if (opened.has(inode)) await tail[Symbol.asyncDispose]();
+    else opened.set(inode, tail);
+  }
+  const files = [...opened.values()].reverse();
+  return {
+    files,
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all(files.map(async (tail) => await tail[Symbol.asyncDispose]()));
+    },
+  };
 }
 
 /** A change of the folder wakes the reader; where watching is not possible the poll does. */
@@ -96,7 +129,7 @@ class LogTail implements AsyncDisposable {
     this.#file = file;
   }
 
-  /** Whole entries that were written since the last read; empty if there are none. */
+  /** Whole entries that were written since the last read; empty if there are none. A damaged line is left out. */
   async read(): Promise<HostLogEntry[]> {
     const chunk = Buffer.alloc(CHUNK_BYTES);
     for (;;) {
@@ -106,28 +139,34 @@ class LogTail implements AsyncDisposable {
       const bytes = Buffer.concat([this.#rest, chunk.subarray(0, bytesRead)]);
       const end = bytes.lastIndexOf(0x0a);
       this.#rest = bytes.subarray(end + 1);
-      if (end >= 0) return bytes.toString("utf8", 0, end).split("\n").map(parseEntry);
+      const entries = end < 0 ? [] : bytes.toString("utf8", 0, end).split("\n").flatMap(parseEntry);
+      if (entries.length > 0) return entries;
     }
   }
 
-  async skipToEnd(): Promise<void> {
-    this.#offset = (await this.#file.stat()).size;
+  async inode(): Promise<number> {
+    return (await this.#file.stat()).ino;
   }
 
   async wasRotated(path: string): Promise<boolean> {
     await using current = await openFile(path);
-    return current !== undefined && (await current.stat()).ino !== (await this.#file.stat()).ino;
+    return current !== undefined && (await current.stat()).ino !== (await this.inode());
   }
 
+  /** Can be closed twice. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#file.close();
   }
 }
 
-/** Our own runner wrote the line. */
-function parseEntry(line: string): HostLogEntry {
-  const entry: HostLogEntry = JSON.parse(line);
-  return entry;
+/** Our own runner wrote the line, but the disk may have been full, or the machine have failed, in the middle of it. */
+function parseEntry(line: string): HostLogEntry[] {
+  try {
+    const entry: HostLogEntry = JSON.parse(line);
+    return [entry];
+  } catch {
+    return [];
+  }
 }
 
 async function openTail(path: string): Promise<LogTail | undefined> {

@@ -1,14 +1,15 @@
 import { isErrno, KitError } from "../../core/errors.ts";
 import { isRunning, type ProcessIdentity } from "../process-identity.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
+import { lockName } from "../state/name-lock.ts";
 import { listNames, readRecord, removeEnclave } from "../state/record-store.ts";
-import { inspectEnclave, isLive } from "./inspect.ts";
+import { correctLocked, inspectEnclave, isLive } from "./inspect.ts";
 import { askStop, awaitGone, runnerOf } from "./runner-client.ts";
 
 /** What the runner needs beside the time of the services. */
 const RUNNER_MARGIN_MS = 5_000;
 /** Longest ordered stop: the supervisor's own bound and init's after it. */
-const MAX_STOP_MS = 130_000;
+export const MAX_STOP_MS = 130_000;
 const AT_ONCE = 4;
 
 /** Stops in order and keeps the record. @returns the record afterwards. @throws E_HOST_NOT_FOUND, E_DEADLINE */
@@ -20,57 +21,61 @@ export async function stopEnclave(
   const record = await inspectEnclave(stateDir, name);
   const identity = runnerOf(record);
   if (!isLive(record) || identity === undefined) return record;
-  await askStop(stateDir, name);
-  if (!(await awaitGone(identity, timeoutMs))) {
-    signalProcess(identity.pid, "SIGKILL"); // the launcher ends everything inside
-    await awaitGone(identity, RUNNER_MARGIN_MS);
-  }
+  await askStop(stateDir, name).catch(() => signalRunner(identity, "SIGTERM"));
+  await awaitEnd(identity, timeoutMs);
   return await inspectEnclave(stateDir, name);
 }
 
-/**
- * Ends a runner whose start has failed, wherever it is by now; its record, if it came to one, says the reason.
- * @param runner of whoever started it.
- */
-export async function endRunner(
-  stateDir: string,
-  name: string,
-  { runner, reason }: { readonly runner: ProcessIdentity; readonly reason: string },
-): Promise<void> {
-  if (await isRunning(runner)) {
-    // Before its socket is there the signal does the same, and before that nothing has been started.
-    await askStop(stateDir, name, reason).catch(() => signalProcess(runner.pid, "SIGTERM"));
-    if (!(await awaitGone(runner, MAX_STOP_MS))) signalProcess(runner.pid, "SIGKILL");
-  }
-  if ((await readRecord(stateDir, name)) === undefined) await removeEnclave(stateDir, name);
+/** Waits for a runner that was asked to stop, and kills it after that time. */
+export async function awaitEnd(identity: ProcessIdentity, timeoutMs: number): Promise<void> {
+  if (await awaitGone(identity, timeoutMs)) return;
+  await signalRunner(identity, "SIGKILL"); // the launcher ends everything inside
+  await awaitGone(identity, RUNNER_MARGIN_MS);
 }
 
-function signalProcess(pid: number, signal: NodeJS.Signals): void {
+async function signalRunner(identity: ProcessIdentity, signal: NodeJS.Signals): Promise<void> {
+  if (!(await isRunning(identity))) return;
   try {
-    process.kill(pid, signal);
+    process.kill(identity.pid, signal);
   } catch (error) {
     if (!isErrno(error, "ESRCH")) throw error;
   }
 }
 
-/** Stops and removes. A damaged record is removed as well. */
-export async function removeEnclaveByName(stateDir: string, name: string): Promise<void> {
+/** Stops and removes. A damaged record is removed as well; an enclave that got the name meanwhile stays. */
+async function removeEnclaveByName(stateDir: string, name: string): Promise<void> {
   try {
     await stopEnclave(stateDir, name);
   } catch (error) {
     const known = (await listNames(stateDir)).includes(name);
-    if (!(error instanceof KitError) || !known || error.code === "E_HOST_RUNNER") throw error;
+    if (!(error instanceof KitError) || !known) throw error;
   }
+  await using _lock = await lockName(stateDir, name);
+  const record = await readRecord(stateDir, name).catch(() => undefined);
+  if (record !== undefined && isLive(await correctLocked(stateDir, record))) return;
   await removeEnclave(stateDir, name);
 }
 
-/** Stops and removes every enclave, a few at a time. @returns their names. */
-export async function removeAll(stateDir: string): Promise<string[]> {
-  const names = await listNames(stateDir);
-  const pending = names.values();
+/**
+ * Stops and removes enclaves, a few at a time; one that cannot be removed does not keep the others.
+ * @param names all of them where undefined
+ * @throws the first refusal, after all were tried.
+ */
+export async function removeEnclaves(
+  stateDir: string,
+  names: readonly string[] | undefined,
+  onRemoved: (name: string) => void,
+): Promise<void> {
+  const pending = new Set(names ?? (await listNames(stateDir))).values();
+  const refusals: unknown[] = [];
   const worker = async (): Promise<void> => {
-    for (const name of pending) await removeEnclaveByName(stateDir, name);
+    for (const name of pending) {
+      await removeEnclaveByName(stateDir, name).then(
+        () => onRemoved(name),
+        (error: unknown) => refusals.push(error),
+      );
+    }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  return names;
+  if (refusals.length > 0) throw refusals[0];
 }

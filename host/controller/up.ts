@@ -13,12 +13,19 @@ import type { BuiltImage } from "../../rbuilds/built-image.ts";
 import { planLocal } from "../backends/local/local-plan.ts";
 import type { EnclaveSpec, PortSpec } from "../config/enclave-spec.ts";
 import { toEnclaveConfig } from "../image/enclave-config.ts";
-import { identifyProcess, type ProcessIdentity } from "../process-identity.ts";
-import type { RunRequest } from "../runner/run-request.ts";
+import { encodeStopRequest, type RunRequest } from "../runner/run-request.ts";
 import { enclavePaths } from "../state/enclave-paths.ts";
+import { identifyProcess, type ProcessIdentity } from "../process-identity.ts";
 import { type EnclaveRecord, RECORD_VERSION } from "../state/enclave-record.ts";
-import { claimName, decodeRecord, readRecord, removeEnclave } from "../state/record-store.ts";
-import { inspectEnclave, isLive } from "./inspect.ts";
+import { lockName } from "../state/name-lock.ts";
+import {
+  claimName,
+  decodeRecord,
+  readRecord,
+  removeEnclave,
+  writeFirstRecord,
+} from "../state/record-store.ts";
+import { correctLocked, findEnclave, isLive } from "./inspect.ts";
 import { stopTimeoutMs } from "./stop-timeout.ts";
 import type { Toolkit } from "./toolkit.ts";
 
@@ -39,6 +46,11 @@ export interface StartedEnclave extends Disposable {
   readonly runner: ProcessIdentity;
   /** Every change of the record, the newest last; ends when the runner is gone. */
   readonly records: AsyncIterable<EnclaveRecord>;
+  /**
+   * Asks for an ordered stop, however early; with a reason the end counts as a failure. When this process ends before
+   * the enclave does, the enclave is then killed.
+   */
+  askStop(reason?: string): void;
 }
 
 /** @throws E_IMAGE_*, E_HOST_* */
@@ -61,6 +73,7 @@ export async function startEnclave(toolkit: Toolkit, options: UpOptions): Promis
   });
   options.signal.throwIfAborted();
   options.onProgress(`starting ${options.name}`);
+  await using _lock = await lockName(toolkit.stateDir, options.name);
   await takeName(toolkit.stateDir, options.name);
   try {
     const request: RunRequest = {
@@ -105,18 +118,20 @@ async function buildImage(toolkit: Toolkit, { spec, signal, onProgress }: UpOpti
 
 /** Early, so that a taken name costs no build. */
 async function refuseTaken(stateDir: string, name: string): Promise<void> {
-  if ((await readRecord(stateDir, name)) === undefined) return;
-  const record = await inspectEnclave(stateDir, name);
-  if (isLive(record)) throw nameInUse(record);
+  const record = await findEnclave(stateDir, name);
+  if (record !== undefined && isLive(record)) throw nameInUse(record);
 }
 
-/** Makes the directory of the enclave; one that ended before makes way. */
+/**
+ * Makes the directory of the enclave; one that ended before makes way, and so does what an `up` left that was killed
+ * before its runner began. The caller holds the lock of the name.
+ */
 async function takeName(stateDir: string, name: string): Promise<void> {
-  if (await claimName(stateDir, name)) return;
-  await refuseTaken(stateDir, name);
-  if ((await readRecord(stateDir, name)) === undefined) throw beingStarted(name);
+  const earlier = await readRecord(stateDir, name);
+  const record = earlier === undefined ? undefined : await correctLocked(stateDir, earlier);
+  if (record !== undefined && isLive(record)) throw nameInUse(record);
   await removeEnclave(stateDir, name);
-  if (!(await claimName(stateDir, name))) throw beingStarted(name);
+  await claimName(stateDir, name);
 }
 
 function nameInUse(record: EnclaveRecord): KitError {
@@ -124,10 +139,6 @@ function nameInUse(record: EnclaveRecord): KitError {
     "E_HOST_NAME_IN_USE",
     `enclave ${record.name} is ${record.state} already (from ${record.file})`,
   );
-}
-
-function beingStarted(name: string): KitError {
-  return new KitError("E_HOST_NAME_IN_USE", `enclave ${name} is being started by another command`);
 }
 
 function firstRecord({ spec, name, ports }: UpOptions, image: BuiltImage): EnclaveRecord {
@@ -177,11 +188,20 @@ async function spawnRunner(toolkit: Toolkit, request: RunRequest): Promise<Start
   child.unref();
   const channel = child.stdio[3];
   if (!(channel instanceof Socket)) throw new KitError("E_HOST_RUNNER", "the runner has no channel");
+  channel.on("error", () => undefined); // its end is what counts
   const runner = child.pid === undefined ? undefined : await identifyProcess(child.pid);
   if (runner === undefined) throw new KitError("E_HOST_RUNNER", "the runner ended as soon as it started");
+  try {
+    // From now on every command knows who owns the enclave, also if the runner dies before its first word.
+    await writeFirstRecord(toolkit.stateDir, { ...request.record, runner });
+  } catch (error) {
+    child.kill("SIGKILL"); // what it may have started ends with it
+    throw error;
+  }
   return {
     runner,
     records: readRecords(channel, request.record.name),
+    askStop: (reason) => void channel.write(encodeStopRequest(reason)),
     [Symbol.dispose]: () => channel.destroy(),
   };
 }

@@ -6,6 +6,7 @@ import type { Log } from "../../core/log.ts";
 import { decodeInitLine, type InitLine, MAX_INIT_LINE_BYTES } from "../../wire/init-line.ts";
 import { HEARTBEAT_BYTE } from "../../wire/ports.ts";
 import { readLine } from "../line-reader.ts";
+import { toOneLine } from "./one-line.ts";
 
 const HEARTBEAT_TIMEOUT_MS = 5_000;
 const LINE_TIMEOUT_MS = 5_000;
@@ -29,7 +30,8 @@ export async function receiveInitLine(
 ): Promise<void> {
   try {
     const { line } = await readLine(socket, MAX_INIT_LINE_BYTES, withDeadline(undefined, LINE_TIMEOUT_MS));
-    receive(decodeInitLine(Buffer.from(line, "latin1").toString("utf8")));
+    const said = decodeInitLine(Buffer.from(line, "latin1").toString("utf8"));
+    receive(said.kind === "end" ? { ...said, reason: toOneLine(said.reason) } : said);
   } catch (error) {
     log.warn("not a line of init", { reason: error instanceof Error ? error.message : String(error) });
   } finally {

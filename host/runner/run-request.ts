@@ -15,3 +15,18 @@ export interface RunRequest {
   /** The runner ends when the command that started it does. */
   readonly foreground: boolean;
 }
+
+/** Longest line that is said to a runner over its channel, newline included. */
+export const MAX_STOP_REQUEST_BYTES = 4096;
+const MAX_REASON = 1000;
+
+/** What the command that started a runner may say to it: one line, `stop` or `stop REASON`. */
+export function encodeStopRequest(reason = ""): string {
+  const plain = reason.replaceAll(/\s+/g, " ").trim().slice(0, MAX_REASON).trim();
+  return plain === "" ? "stop\n" : `stop ${plain}\n`;
+}
+
+/** The reason of a stop request (without its newline): undefined where it has none. */
+export function decodeStopRequest(line: string): string | undefined {
+  return line.replace(/^stop ?/, "") || undefined;
+}

@@ -43,14 +43,14 @@ export async function openRunnerServer(options: RunnerServerOptions): Promise<As
 }
 
 function answer(request: IncomingMessage, response: ServerResponse, options: RunnerServerOptions): void {
-  const url = new URL(request.url ?? "/", "http://runner");
-  const route = `${request.method ?? ""} ${url.pathname}`;
+  const url = URL.parse(request.url ?? "/", "http://runner"); // null for `//` and the like
+  const route = `${request.method ?? ""} ${url?.pathname ?? ""}`;
   request.resume();
   response.setHeader("content-type", "application/json");
   if (route === "GET /status") {
     response.end(JSON.stringify(options.record()));
   } else if (route === "POST /stop") {
-    options.stop(url.searchParams.get("reason")?.slice(0, MAX_REASON) || undefined);
+    options.stop(url?.searchParams.get("reason")?.slice(0, MAX_REASON) || undefined);
     response.writeHead(202).end("{}");
   } else {
     response.writeHead(404).end("{}");

@@ -25,8 +25,10 @@ export interface RunnerOptions {
   readonly paths: EnclavePaths;
   readonly keeper: RecordKeeper;
   readonly log: Log;
-  /** Aborting asks for an ordered stop. */
+  /** Aborting asks for an ordered stop; a text as its reason makes the end a failure. */
   readonly stop: AbortSignal;
+  /** Aborting kills. */
+  readonly kill: AbortSignal;
 }
 
 /** After the machine is gone the last logs may still be on their way through closed sockets: this long at most. */
@@ -69,7 +71,7 @@ export class Runner {
   }
 
   async #live(): Promise<MachineExit> {
-    const { request, paths, keeper, stop } = this.#options;
+    const { request, paths, keeper } = this.#options;
     await using owned = new AsyncDisposableStack();
     const ended = new AbortController();
     owned.defer(() => ended.abort());
@@ -80,8 +82,8 @@ export class Runner {
     });
     const logs = owned.use(await LogWriter.open(paths.logs));
     const keepConsole = this.#keepConsole(machine, logs);
-    stop.addEventListener("abort", () => this.#askStop(machine, undefined), { once: true });
     await machine.start(ended.signal);
+    this.#obeySignals(machine);
     // Loaded while the enclave boots: node:http and what needs it would delay the launch by a third.
     const { openRunnerServer } = await import("./runner-server.ts");
     owned.use(
@@ -91,7 +93,6 @@ export class Runner {
         stop: (reason) => this.#askStop(machine, reason),
       }),
     );
-    if (stop.aborted) this.#askStop(machine, undefined);
     const following = this.#follow(machine, logs, ended.signal);
     const exit = await machine.exited;
     await Promise.race([
@@ -169,6 +170,19 @@ export class Runner {
           this.#options.log.warn("a log cannot be written", { reason: String(error) }),
         );
     }
+  }
+
+  /** Also those that came before the machine was there to be stopped. */
+  #obeySignals(machine: Machine): void {
+    const { stop, kill } = this.#options;
+    const onStop = (): void => {
+      this.#askStop(machine, typeof stop.reason === "string" ? stop.reason : undefined);
+    };
+    const onKill = (): void => void machine.stop(0);
+    stop.addEventListener("abort", onStop, { once: true });
+    kill.addEventListener("abort", onKill, { once: true });
+    if (stop.aborted) onStop();
+    if (kill.aborted) onKill();
   }
 
   /** Asks once; the machine ends in order or is killed after the time that its services may take. */

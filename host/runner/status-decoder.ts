@@ -3,6 +3,7 @@ import { KitError } from "../../core/errors.ts";
 import type { HealthName, ServiceStateName } from "../../wire/control.ts";
 import type { ServiceRecord } from "../state/enclave-record.ts";
 import type { HostLogEntry } from "./log-writer.ts";
+import { toOneLine } from "./one-line.ts";
 
 const STATES: readonly ServiceStateName[] = ["waiting", "starting", "running", "stopping", "exited", "failed", "backoff", "crash_loop", "stopped", "blocked"]; // prettier-ignore
 const HEALTHS: readonly HealthName[] = ["none", "starting", "healthy", "unhealthy"];
@@ -82,7 +83,7 @@ function count(value: unknown): number {
 
 function text(value: unknown): string {
   if (typeof value !== "string" || value.length > MAX_TEXT) throw refusal("a text");
-  return value;
+  return toOneLine(value);
 }
 
 function textOrNull(value: unknown): string | null {

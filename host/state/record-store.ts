@@ -1,5 +1,6 @@
 /** Records of the state directory. The directory of an enclave is also the lock of its name. */
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { link, mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { z } from "zod";
 
 import { isErrorCode } from "../../core/error-table.ts";
@@ -76,7 +77,22 @@ export async function readRecord(stateDir: string, name: string): Promise<Enclav
     return decodeRecord(await readFile(path, "utf8"), path);
   } catch (error) {
     if (isErrno(error, "ENOENT")) return undefined;
+    if (isErrno(error)) throw damaged(path, `it cannot be read (${error.code ?? error.message})`, error);
     throw error;
+  }
+}
+
+/** Writes the record of an enclave that has none; one that its runner wrote meanwhile is newer and stays. */
+export async function writeFirstRecord(stateDir: string, record: EnclaveRecord): Promise<void> {
+  const { record: path } = enclavePaths(stateDir, record.name);
+  const temporary = `${path}.${randomBytes(6).toString("hex")}.first`;
+  try {
+    await writeRecordFile(temporary, record);
+    await link(temporary, path);
+  } catch (error) {
+    if (!isErrno(error, "EEXIST")) throw error;
+  } finally {
+    await rm(temporary, { force: true });
   }
 }
 

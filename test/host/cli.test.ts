@@ -107,7 +107,11 @@ test("init writes a valid project, and overwrites nothing", async () => {
 test("doctor checks the machine", async () => {
   const doctor = await bed.run("doctor", "--json");
   expect(JSON.parse(doctor.stdout)).toEqual(
-    expect.arrayContaining([expect.objectContaining({ check: "user namespaces", result: "ok" })]),
+    expect.arrayContaining([
+      expect.objectContaining({ check: "user namespaces", result: "ok" }),
+      expect.objectContaining({ check: "sandbox", result: "ok" }),
+      expect.objectContaining({ check: "node", result: "ok" }),
+    ]),
   );
   expect(doctor.status).toBe(0);
 });

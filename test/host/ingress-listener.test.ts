@@ -114,7 +114,7 @@ describe("a connection to a published port", () => {
   });
 });
 
-test("a taken port is refused by name, and nothing listens", async () => {
+test("a taken port is refused with the process that has it, and nothing listens", async () => {
   const taken = openIngressListener({
     hostAddress: "127.0.0.1",
     hostPort: listener.hostPort,
@@ -124,6 +124,8 @@ test("a taken port is refused by name, and nothing listens", async () => {
   });
   await expect(taken).rejects.toMatchObject({
     code: "E_HOST_PORT_IN_USE",
-    message: expect.stringContaining(String(listener.hostPort)),
+    message: expect.stringMatching(
+      new RegExp(`127\\.0\\.0\\.1:${listener.hostPort} .*process ${process.pid} `),
+    ),
   });
 });

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -68,6 +68,28 @@ test("a follower sees what comes, across a rotation, and ends after the last", a
   expect(seen[0]).toBe("first");
   expect(seen.at(-1)).toBe("last");
   expect(seen).toHaveLength(3002);
+});
+
+test("a follower begins with the last lines that are asked for", async () => {
+  await using writer = await LogWriter.open(directory);
+  await writer.write([entry("one"), entry("two"), entry("three")]);
+  const ended = new AbortController();
+  const seen: string[] = [];
+  const following = (async () => {
+    for await (const one of followLogs(directory, { signal: ended.signal, tail: 1 })) seen.push(one.line);
+  })();
+  await writer.write([entry("four")]);
+  ended.abort();
+  await following;
+  // "four" may be written before the follower looks; then it is the last line.
+  expect(seen.slice(-1)).toEqual(["four"]);
+  expect(["three", "four"]).toContain(seen[0]);
+});
+
+test("a line that a full disk cut does not hide the others", async () => {
+  const whole = JSON.stringify(entry("whole"));
+  await writeFile(join(directory, "0.ndjson"), `${whole}\n{"time":1,"serv${whole}\n\n${whole}\n{"time"`);
+  expect((await readLogs(directory, {})).map((one) => one.line)).toEqual(["whole", "whole"]);
 });
 
 test("the console is cut into lines whatever the chunks, and a line without end is cut", () => {

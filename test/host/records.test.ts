@@ -7,39 +7,20 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { KitError } from "../../core/errors.ts";
 import { inspectEnclave, listEnclaves } from "../../host/controller/inspect.ts";
 import { identifyProcess, isRunning } from "../../host/process-identity.ts";
-import type { EnclaveRecord } from "../../host/state/enclave-record.ts";
-import { claimName, decodeRecord, readRecord, writeRecord } from "../../host/state/record-store.ts";
+import {
+  claimName,
+  decodeRecord,
+  readRecord,
+  writeFirstRecord,
+  writeRecord,
+} from "../../host/state/record-store.ts";
+import { recordOf } from "./record-of.ts";
 
 let stateDir: string;
 beforeAll(async () => {
   stateDir = await mkdtemp(join(tmpdir(), "rec-"));
 });
 afterAll(() => rm(stateDir, { recursive: true }));
-
-function recordOf(name: string, change: Partial<EnclaveRecord> = {}): EnclaveRecord {
-  return {
-    version: 1,
-    name,
-    state: "running",
-    reason: null,
-    backend: "local",
-    mode: "development",
-    attestation: "development",
-    isolated: true,
-    runner: { pid: null, startTicks: null },
-    ports: [],
-    services: [
-      { name: "a", state: "running", pid: 7, restarts: 0, health: "none", reason: null, limits: null },
-    ],
-    supervisor: { restarts: 0 },
-    gateway: { restarts: 0 },
-    image: "ab",
-    file: "/enclave.yaml",
-    createdAt: 1,
-    error: null,
-    ...change,
-  };
-}
 
 test("of many that claim one name at once exactly one gets it", async () => {
   const claims = await Promise.all(
@@ -53,6 +34,25 @@ test("a record is read as it was written", async () => {
   const record = recordOf("same", { state: "stopped", reason: "because" });
   await writeRecord(stateDir, record);
   expect(await readRecord(stateDir, "same")).toEqual(record);
+});
+
+test("the first record does not replace what the runner wrote already, and leaves no other file", async () => {
+  await claimName(stateDir, "first");
+  await writeFirstRecord(stateDir, recordOf("first", { state: "starting" }));
+  expect(await readRecord(stateDir, "first")).toMatchObject({ state: "starting" });
+  await writeRecord(stateDir, recordOf("first", { state: "running" }));
+  await writeFirstRecord(stateDir, recordOf("first", { state: "starting" }));
+  expect(await readRecord(stateDir, "first")).toMatchObject({ state: "running" });
+  expect(await readdir(join(stateDir, "enclaves", "first"))).toEqual(["record.json"]);
+});
+
+test("a directory that an up left before its runner began is no enclave, and suggests no name", async () => {
+  await claimName(stateDir, "halfway");
+  await expect(inspectEnclave(stateDir, "halfway")).rejects.toMatchObject({
+    code: "E_HOST_NOT_FOUND",
+    message: expect.not.stringContaining("did you mean"),
+  });
+  expect((await listEnclaves(stateDir)).records.map((record) => record.name)).not.toContain("halfway");
 });
 
 test("the record of a runner that died tells so, and its sockets are removed", async () => {
@@ -94,6 +94,15 @@ describe("damaged records", () => {
     expect(damaged).toMatchObject([
       { code: "E_HOST_STATE_DAMAGED", message: expect.stringContaining("broken") },
     ]);
+  });
+
+  test("a record that is no file is named too", async () => {
+    await mkdir(join(stateDir, "enclaves", "folder", "record.json"), { recursive: true });
+    await writeFile(join(stateDir, "enclaves", "stray"), "");
+    const { damaged } = await listEnclaves(stateDir);
+    const messages = damaged.map((error) => error.message);
+    expect(messages).toContainEqual(expect.stringMatching(/folder.*EISDIR/));
+    expect(messages).toContainEqual(expect.stringMatching(/stray.*ENOTDIR/));
   });
 
   test("an unknown name is refused with the nearest one", async () => {

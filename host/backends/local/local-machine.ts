@@ -15,6 +15,8 @@ import { VsockSockets } from "./vsock-sockets.ts";
 
 const LIFELINE_FD = 3;
 const REPORT_FD = 4;
+/** Time for the launcher to end once its lifeline is hung up. */
+const LAUNCHER_END_MS = 5_000;
 
 export interface LocalMachineOptions {
   readonly plan: LocalPlan;
@@ -73,20 +75,26 @@ export class LocalMachine implements Machine {
       env: {},
     });
     this.#child = child;
-    child.once("error", (error) => this.#exit.reject(error));
+    const failed = Promise.withResolvers<never>();
+    child.once("error", (error) => {
+      this.#exit.resolve({ status: null, signal: null });
+      failed.reject(
+        new KitError("E_BACKEND_LAUNCH", `cannot run ${launcher}: ${error.message}`, { cause: error }),
+      );
+    });
     child.once("exit", (status, signal) => this.#exit.resolve({ status, signal }));
     for (const output of [child.stdout, child.stderr])
       output?.on("data", (chunk: Buffer) => this.#print(chunk));
     child.once("close", () => this.#consoleInput.end());
     const report = child.stdio[REPORT_FD];
     if (!(report instanceof Readable)) throw new KitError("E_BACKEND_LAUNCH", `cannot start ${launcher}`);
-    await awaitLaunch(report);
+    await Promise.race([awaitLaunch(report), failed.promise]);
   }
 
   async stop(graceMs: number): Promise<void> {
     const child = this.#child;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    child.kill("SIGTERM");
+    if (graceMs > 0) child.kill("SIGTERM");
     const timer = setTimeout(() => this.#kill(), graceMs);
     await this.exited.finally(() => clearTimeout(timer));
   }
@@ -99,10 +107,13 @@ export class LocalMachine implements Machine {
     await this.#owned.disposeAsync();
   }
 
-  /** Hanging up the lifeline makes the launcher kill everything inside; killing the launcher alone would too. */
+  /** Hanging up the lifeline makes the launcher kill everything inside; a launcher that does not is killed, which does. */
   #kill(): void {
-    const lifeline: Writable | Readable | null | undefined = this.#child?.stdio[LIFELINE_FD];
+    const child = this.#child;
+    const lifeline: Writable | Readable | null | undefined = child?.stdio[LIFELINE_FD];
     lifeline?.destroy();
+    const timer = setTimeout(() => child?.kill("SIGKILL"), LAUNCHER_END_MS);
+    void this.exited.finally(() => clearTimeout(timer));
   }
 
   /** A console that nobody reads does not stop the machine: what does not fit is dropped. */

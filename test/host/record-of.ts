@@ -1,0 +1,27 @@
+import type { EnclaveRecord } from "../../host/state/enclave-record.ts";
+
+/** A good record of an enclave that runs. */
+export function recordOf(name: string, change: Partial<EnclaveRecord> = {}): EnclaveRecord {
+  return {
+    version: 1,
+    name,
+    state: "running",
+    reason: null,
+    backend: "local",
+    mode: "development",
+    attestation: "development",
+    isolated: true,
+    runner: { pid: null, startTicks: null },
+    ports: [],
+    services: [
+      { name: "a", state: "running", pid: 7, restarts: 0, health: "none", reason: null, limits: null },
+    ],
+    supervisor: { restarts: 0 },
+    gateway: { restarts: 0 },
+    image: "ab",
+    file: "/enclave.yaml",
+    createdAt: 1,
+    error: null,
+    ...change,
+  };
+}

@@ -1,0 +1,24 @@
+/** What an enclave with one service answers to GET /v1/status, with any field of the service replaced. */
+export function statusOf(change: Readonly<Record<string, unknown>> = {}) {
+  const service: Record<string, unknown> = {
+    name: "web",
+    state: "running",
+    pid: 9,
+    restarts: 0,
+    health: "healthy",
+    healthDetail: null,
+    startedAt: 1,
+    reason: null,
+    ...change,
+  };
+  return {
+    name: "x",
+    mode: "development",
+    attestation: "development",
+    supervisor: { pid: 2, restarts: 0, previousExit: null },
+    gateway: { pid: 3, restarts: 0 },
+    isolated: true,
+    stopping: false,
+    services: [service],
+  };
+}
