@@ -9,12 +9,15 @@ import { GUEST_FOLDER } from "../wire/hybrid-vsock.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
 import type { GatewayCommand } from "./gateway-process.ts";
 import { notifyReady, notifyRefusal, SUPERVISOR_REFUSED_STATUS } from "./init-notice.ts";
+import { makeOutputPipes } from "./output-pipes.ts";
 import { Supervisor } from "./supervisor.ts";
 import { countUids } from "./uid-map.ts";
 
 export interface BootLayout {
   readonly config: string;
   readonly serviceExec: string;
+  /** Where the services' output pipes are made. */
+  readonly pipeDirectory: string;
   readonly node: string;
   /** The loader is used only where it exists. */
   readonly loader: string;
@@ -65,8 +68,16 @@ async function prepareSupervisor(options: BootOptions): Promise<Supervisor> {
   if (!setIdentity) assertSingleUser(config);
   await prepareGuestFolder(options, setIdentity);
   const logDirectory = await makeLogDirectory(layout.logDirectory, log);
+  const pipeDirectory = await makeOutputPipes({
+    directory: layout.pipeDirectory,
+    services: config.services,
+    serviceExec: layout.serviceExec,
+    setIdentity,
+    log,
+  });
   return new Supervisor({
     config,
+    pipeDirectory,
     ...readArguments(options.arguments),
     pid,
     serviceExec: layout.serviceExec,

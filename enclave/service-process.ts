@@ -7,11 +7,13 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { closeSync } from "node:fs";
 import type { Readable } from "node:stream";
 
 import { isErrno } from "../core/errors.ts";
 import type { ServiceConfig, ServiceUser } from "../wire/enclave-config.ts";
 import type { LogStream } from "./log-store.ts";
+import type { OutputPipes } from "./output-pipes.ts";
 import { describeExit, describeNotExecuted, type ProcessEnd } from "./process-end.ts";
 
 /** Receives one stream of output. */
@@ -31,6 +33,8 @@ export interface ProcessRequest {
   readonly environment: Readonly<Record<string, string>>;
   readonly command: readonly string[];
   readonly openOutput: (stream: LogStream) => OutputSink;
+  /** Opens the pipes for a start; absent: output comes through sockets. @throws errno */
+  readonly openPipes?: (() => OutputPipes) | undefined;
 }
 
 export interface ServiceProcess {
@@ -55,18 +59,23 @@ const MAX_EXEC_LINE = 512;
 const EXEC_CHANNEL_FD = 3;
 
 export function startProcess(request: ProcessRequest): ServiceProcess {
-  let child: ChildProcess;
+  let pipes: OutputPipes | undefined;
   try {
-    child = spawn(request.serviceExec, execArguments(request), {
+    pipes = request.openPipes?.();
+    const [stdout, stderr] = pipes?.writers ?? (["pipe", "pipe"] as const);
+    const child = spawn(request.serviceExec, execArguments(request), {
       env: { ...request.environment },
       cwd: "/",
-      stdio: ["ignore", "pipe", "pipe", "pipe"],
+      stdio: ["ignore", stdout, stderr, "pipe"],
       detached: true,
     });
+    return watchProcess(child, request, pipes?.readers ?? [child.stdout, child.stderr]);
   } catch (error) {
+    for (const reader of pipes?.readers ?? []) reader.destroy();
     return processThatNeverWas(describeSpawnError(error));
+  } finally {
+    for (const writer of pipes?.writers ?? []) closeSync(writer);
   }
-  return watchProcess(child, request);
 }
 
 function execArguments({ user, workingDir, setIdentity, command }: ProcessRequest): string[] {
@@ -91,11 +100,12 @@ function describeSpawnError(error: unknown): ProcessEnd {
   return describeNotExecuted(text);
 }
 
-function watchProcess(child: ChildProcess, { openOutput }: ProcessRequest): ServiceProcess {
-  const outputs = [
-    captureOutput(child.stdout, openOutput("stdout")),
-    captureOutput(child.stderr, openOutput("stderr")),
-  ];
+function watchProcess(
+  child: ChildProcess,
+  { openOutput }: ProcessRequest,
+  [stdout, stderr]: readonly [Readable | null, Readable | null],
+): ServiceProcess {
+  const outputs = [captureOutput(stdout, openOutput("stdout")), captureOutput(stderr, openOutput("stderr"))];
   const { pid } = child;
   const kill = createGroupKill(child);
   // exit comes with the reaping, error instead of it where the fork failed.

@@ -9,6 +9,7 @@ import type { EventStore } from "./event-store.ts";
 import { monitorHealth } from "./health-monitor.ts";
 import { probeHealth } from "./health-probe.ts";
 import type { LogStore } from "./log-store.ts";
+import { openOutputPipes, type OutputPipes } from "./output-pipes.ts";
 import type { ProcessEnd } from "./process-end.ts";
 import { decideAfterEnd, type RestartTiming } from "./restart-policy.ts";
 import { environmentOf, type ServiceProcess, startProcess } from "./service-process.ts";
@@ -18,6 +19,8 @@ import { isSettled, processOf, type ServiceState, StateCell } from "./service-st
 export interface ServiceContext {
   readonly serviceExec: string;
   readonly setIdentity: boolean;
+  /** Folder of the output pipes (output-pipes.ts); absent: output comes through sockets. */
+  readonly pipeDirectory?: string | undefined;
   readonly timing: RestartTiming;
   readonly clock: Clock;
   /** A value in [0, 1). */
@@ -99,12 +102,19 @@ export class Service {
       environment: environmentOf(config),
       command: config.command,
       openOutput: (stream) => this.#context.logs.openStream(config.name, stream),
+      openPipes: this.#pipeOpener(),
     });
     this.#startedAt = this.#context.clock.epochMs();
     this.#resetHealth();
     this.#enter({ name: "starting", process: started });
     void started.executed.then((executed) => executed && this.#afterExec(started));
     void started.ended.then((end) => this.#afterEnd(started, end));
+  }
+
+  #pipeOpener(): (() => OutputPipes) | undefined {
+    const { pipeDirectory } = this.#context;
+    if (pipeDirectory === undefined) return undefined;
+    return () => openOutputPipes(pipeDirectory, this.config.name);
   }
 
   /** A waiting service will never start. */

@@ -24,6 +24,7 @@ const status = await runSupervisor({
     libraries: RUNTIME.libraries,
     gateway: RUNTIME.gateway,
     logDirectory: "/var/log/enclave",
+    pipeDirectory: "/run/enclave/output",
     uidMap: "/proc/self/uid_map",
   },
   vsockDirectoryFd: SUPERVISOR_FD.vsockDirectory,

@@ -28,6 +28,8 @@ export interface SupervisorOptions {
   /** False where only one uid exists. */
   readonly setIdentity: boolean;
   readonly gateway: GatewayCommand;
+  /** Folder of the services' output pipes (output-pipes.ts); absent: sockets. */
+  readonly pipeDirectory?: string | undefined;
   /** Folder of log files; absent: lines are kept in memory only. */
   readonly logDirectory?: string;
   readonly clock: Clock;
@@ -59,8 +61,9 @@ export class Supervisor {
     this.#events = new EventStore({ generation, epochMs });
     this.#logs = new LogStore({ generation, epochMs, ...this.#fileOpener() });
     const shared = { clock, random, events: this.#events, logs: this.#logs };
-    const { serviceExec, setIdentity, timing = RESTART_TIMING } = options;
-    this.#services = new ServiceGroup(config.services, { ...shared, serviceExec, setIdentity, timing });
+    const { serviceExec, setIdentity, pipeDirectory, timing = RESTART_TIMING } = options;
+    const own = { serviceExec, setIdentity, pipeDirectory, timing };
+    this.#services = new ServiceGroup(config.services, { ...shared, ...own });
     const serve = this.#createServe();
     this.#gateway = new GatewayProcess({ ...options.gateway, ...shared, serve });
   }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "channel.h"
+#include "fifo.h"
 #include "lookup.h"
 #include "request.h"
 #include "steps.h"
@@ -21,6 +22,8 @@ static const char *subject_of(const struct step *step, const struct request *req
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "--mkfifo") == 0)
+        return make_fifos(argc - 2, argv + 2);
     struct request request = {.set_identity = true, .parent = getppid()};
     const char *refusal = read_request(argc, argv, &request);
     if (refusal != NULL)

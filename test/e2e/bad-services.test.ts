@@ -51,6 +51,21 @@ describe("services that misbehave", () => {
     expect(await bed.ps()).toMatchObject([{ name: "stubborn", state: "stopped", runner: { pid: null } }]);
   });
 
+  test("one that opens /dev/stdout and /dev/stderr by name is heard, also with a user of its own", async () => {
+    await using bed = await openTestbed();
+    const script = "echo by name > /dev/stdout; echo and the other >> /dev/stderr; exec sleep 1000";
+    const user = process.getuid?.() === 0 ? ", user: nobody" : "";
+    await bed.succeed(
+      "up",
+      await yaml("named", `  a: { command: [sh, -c, ${JSON.stringify(script)}]${user} }\n`),
+      "-d",
+    );
+    await waitFor("both lines", async () => {
+      const text = await bed.succeed("logs", "named");
+      return text.includes("by name") && text.includes("and the other") ? true : undefined;
+    });
+  });
+
   test("one that forks for ever is bounded; the enclave can be seen and stopped", async () => {
     await using bed = await openTestbed();
     const file = await yaml("bomb", `  a: { command: [sh, -c, "b() { b | b & sleep 1000; }; b"] }\n`);

@@ -63,6 +63,7 @@ export class RunningSupervisor implements AsyncDisposable {
       libraries: directory,
       gateway: fixture.gateway ?? join(ROOT, "enclave", "gateway-main.ts"),
       logDirectory: join(directory, "log"),
+      pipeDirectory: join(directory, "output"),
       uidMap: join(directory, "uid_map"),
       gatewayId: GATEWAY_ID,
     };

@@ -3,7 +3,7 @@ import { mkdir, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 
 import { isErrorCode } from "../../../core/error-table.ts";
-import { KitError } from "../../../core/errors.ts";
+import { isErrno, KitError } from "../../../core/errors.ts";
 import type { BuiltImage } from "../../../rbuilds/built-image.ts";
 import { decodeManifest } from "../../../rbuilds/manifest-file.ts";
 import { openBlobStore } from "../../../rbuilds/blob-store.ts";
@@ -139,7 +139,7 @@ function toldRefusal(stdout: string, tree: string): KitError {
 async function pruneTrees(trees: string, map: IdMap, { programs, signal }: PlanOptions): Promise<void> {
   for (const tree of await findOldTrees(trees, `-${idMapKey(map)}`)) {
     const doomed = doomedName(tree);
-    await rename(tree, doomed);
+    if (!(await takeAway(tree, doomed))) continue;
     if (map.kind !== "user-range") await removeTree(doomed);
     else
       await runInUserNamespace(
@@ -148,5 +148,16 @@ async function pruneTrees(trees: string, map: IdMap, { programs, signal }: PlanO
         [programs.node, programs.treeProgram, "remove", doomed],
         signal,
       );
+  }
+}
+
+/** False where another command was faster. */
+async function takeAway(tree: string, doomed: string): Promise<boolean> {
+  try {
+    await rename(tree, doomed);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return false;
+    throw error;
   }
 }

@@ -44,19 +44,32 @@ export async function findOldTrees(folder: string, suffix: string): Promise<stri
   const leased = await liveLeases(folder, names);
   const stale = await findStale(folder, names);
   const free = names.filter((name) => name.endsWith(suffix) && !name.startsWith(".") && !leased.has(name));
-  const dated = await Promise.all(
-    free.map(async (name) => ({ name, usedMs: (await stat(join(folder, name))).mtimeMs })),
-  );
-  const old = dated.sort((a, b) => b.usedMs - a.usedMs).slice(KEPT_TREES);
+  const old = (await datedNames(folder, free)).slice(KEPT_TREES);
   return [...stale, ...old.map(({ name }) => name)].map((name) => join(folder, name));
 }
 
 async function findStale(folder: string, names: readonly string[]): Promise<string[]> {
-  const hidden = names.filter((name) => name.startsWith("."));
-  const infos = await Promise.all(
-    hidden.map(async (name) => ({ name, info: await stat(join(folder, name)) })),
+  const hidden = await datedNames(
+    folder,
+    names.filter((name) => name.startsWith(".")),
   );
-  return infos.filter(({ info }) => Date.now() - info.mtimeMs > STALE_MS).map(({ name }) => name);
+  return hidden.filter(({ usedMs }) => Date.now() - usedMs > STALE_MS).map(({ name }) => name);
+}
+
+/** The latest first; what another command removes meanwhile is left out. */
+async function datedNames(
+  folder: string,
+  names: readonly string[],
+): Promise<{ readonly name: string; readonly usedMs: number }[]> {
+  const dated = names.map(async (name) => {
+    try {
+      return [{ name, usedMs: (await stat(join(folder, name))).mtimeMs }];
+    } catch (error) {
+      if (isErrno(error, "ENOENT")) return [];
+      throw error;
+    }
+  });
+  return (await Promise.all(dated)).flat().sort((a, b) => b.usedMs - a.usedMs);
 }
 
 async function liveLeases(folder: string, names: readonly string[]): Promise<Set<string>> {
