@@ -62,13 +62,7 @@ export function startProcess(request: ProcessRequest): ServiceProcess {
   let pipes: OutputPipes | undefined;
   try {
     pipes = request.openPipes?.();
-    const [stdout, stderr] = pipes?.writers ?? (["pipe", "pipe"] as const);
-    const child = spawn(request.serviceExec, execArguments(request), {
-      env: { ...request.environment },
-      cwd: "/",
-      stdio: ["ignore", stdout, stderr, "pipe"],
-      detached: true,
-    });
+    const child = spawnExec(request, pipes?.writers ?? ["pipe", "pipe"]);
     return watchProcess(child, request, pipes?.readers ?? [child.stdout, child.stderr]);
   } catch (error) {
     for (const reader of pipes?.readers ?? []) reader.destroy();
@@ -76,6 +70,17 @@ export function startProcess(request: ProcessRequest): ServiceProcess {
   } finally {
     for (const writer of pipes?.writers ?? []) closeSync(writer);
   }
+}
+
+type OutputStdio = readonly [number | "pipe", number | "pipe"];
+
+function spawnExec(request: ProcessRequest, [stdout, stderr]: OutputStdio): ChildProcess {
+  return spawn(request.serviceExec, execArguments(request), {
+    env: { ...request.environment },
+    cwd: "/",
+    stdio: ["ignore", stdout, stderr, "pipe"],
+    detached: true,
+  });
 }
 
 function execArguments({ user, workingDir, setIdentity, command }: ProcessRequest): string[] {

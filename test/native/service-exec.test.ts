@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
@@ -221,5 +221,39 @@ describe("service-exec refuses", () => {
       ? spawn("setpriv", [...setpriv, ...command], { stdio: ["ignore", "ignore", "ignore", "pipe"] })
       : spawn(workshop.serviceExec, command.slice(1), { stdio: ["ignore", "ignore", "ignore", "pipe"] });
     expect(await collect(child, 3)).toBe("groups EPERM true: Operation not permitted\n");
+  });
+});
+
+describe("--mkfifo makes the pipes of a service", () => {
+  const own = [String(process.getuid?.() ?? 0), String(process.getgid?.() ?? 0)];
+
+  test("owned by the service and for nobody else, in the place of older ones", async () => {
+    const owner = isRoot ? ["4242", "4243"] : own;
+    const paths = ["one", "two"].map((name) => join(tools, name));
+    for (const round of [1, 2]) {
+      expect(await execute(["--mkfifo", ...owner, ...paths]), `round ${round}`).toMatchObject({
+        code: 0,
+        error: "",
+      });
+      for (const path of paths) {
+        const info = await stat(path);
+        expect(info.isFIFO()).toBe(true);
+        expect([info.mode & 0o777, String(info.uid), String(info.gid)]).toEqual([0o600, ...owner]);
+      }
+    }
+  });
+
+  test.each([
+    ["no path", ["--mkfifo", ...own], /^arguments EINVAL/],
+    ["an owner that is no number", ["--mkfifo", "root", "0", "/tmp/x"], /^arguments EINVAL/],
+    [
+      "a folder that is not there",
+      ["--mkfifo", ...own, "/no/such/folder/x"],
+      /^mkfifo ENOENT \/no\/such\/folder\/x/,
+    ],
+  ])("refuses %s", async (_title, parameters, error) => {
+    const result = await execute(parameters);
+    expect(result.error).toMatch(error);
+    expect(result.code).toBe(126);
   });
 });
