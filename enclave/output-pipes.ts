@@ -22,6 +22,10 @@ export interface OutputPipes {
   /** Descriptors for the service: stdout and stderr. */
   readonly writers: readonly [number, number];
   readonly readers: readonly [Socket, Socket];
+  /** To be called once the service has the writers, or will never have them. */
+  closeWriters(): void;
+  /** The start failed: nobody will read. */
+  abandon(): void;
 }
 
 export interface OutputPipesOptions {
@@ -60,7 +64,14 @@ export function openOutputPipes(directory: string, service: string): OutputPipes
   const stdout = openPipe(pipePath(directory, service, "stdout"));
   try {
     const stderr = openPipe(pipePath(directory, service, "stderr"));
-    return { writers: [stdout.writer, stderr.writer], readers: [stdout.reader, stderr.reader] };
+    const readers = [stdout.reader, stderr.reader] as const;
+    const writers = [stdout.writer, stderr.writer] as const;
+    return {
+      readers,
+      writers,
+      closeWriters: () => writers.forEach((writer) => closeSync(writer)),
+      abandon: () => readers.forEach((reader) => reader.destroy()),
+    };
   } catch (error) {
     stdout.reader.destroy();
     closeSync(stdout.writer);

@@ -7,7 +7,6 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync } from "node:fs";
 import type { Readable } from "node:stream";
 
 import { isErrno } from "../core/errors.ts";
@@ -65,10 +64,10 @@ export function startProcess(request: ProcessRequest): ServiceProcess {
     const child = spawnExec(request, pipes?.writers ?? ["pipe", "pipe"]);
     return watchProcess(child, request, pipes?.readers ?? [child.stdout, child.stderr]);
   } catch (error) {
-    for (const reader of pipes?.readers ?? []) reader.destroy();
+    pipes?.abandon();
     return processThatNeverWas(describeSpawnError(error));
   } finally {
-    for (const writer of pipes?.writers ?? []) closeSync(writer);
+    pipes?.closeWriters();
   }
 }
 
