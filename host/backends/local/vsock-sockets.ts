@@ -81,7 +81,7 @@ export class VsockSockets implements AsyncDisposable {
     deadline.addEventListener("abort", abort, { once: true });
     try {
       await promise;
-      socket.off("error", reject);
+      socket.off("error", reject).on("error", () => socket.destroy());
       return socket;
     } catch (error) {
       socket.destroy();
@@ -112,6 +112,7 @@ export class VsockSockets implements AsyncDisposable {
   /** CONNECT from a tool of the host: connects it to the enclave, or closes. */
   async #serveTool(tool: Socket): Promise<void> {
     const signal = withDeadline(this.#options.signal, HANDSHAKE_TIMEOUT_MS);
+    tool.on("error", () => tool.destroy()); // between two readers nobody else would hear of it
     try {
       const { line, rest } = await readLine(tool, MAX_HANDSHAKE_BYTES, signal);
       const port = decodeConnect(line);
