@@ -1,16 +1,44 @@
-/** The candidate nearest to `name` by edit distance, if it is near enough to be what was meant. */
+/** Suggestions for a name that does not exist: what was probably meant. */
+
+const MAX_SUGGESTIONS = 5;
+
+/** The candidate nearest to `name`, if one is near. */
 export function nearestName(name: string, candidates: Iterable<string>): string | undefined {
-  const limit = Math.max(1, Math.floor(name.length / 3));
-  let best: string | undefined;
-  let bestDistance = limit + 1;
-  for (const candidate of candidates) {
-    const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
-    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
-  }
-  return best;
+  return nearestNames(name, candidates)[0];
 }
 
-/** Optimal string alignment distance (a swap of neighbours counts one); both words are cut at 64 characters. */
+/**
+ * Up to five candidates near `name`, nearest first: a few edits away (a swap of neighbours is one), or beginning with
+ * it. There may be very many candidates: most are passed over by their length.
+ */
+export function nearestNames(name: string, candidates: Iterable<string>): readonly string[] {
+  const limit = name.length < 4 ? 1 : name.length < 9 ? 2 : 3;
+  const near: { readonly candidate: string; readonly distance: number }[] = [];
+  for (const candidate of candidates) {
+    const distance = distanceOf(name, candidate, limit);
+    if (distance <= limit) near.push({ candidate, distance });
+  }
+  near.sort(
+    (a, b) =>
+      a.distance - b.distance || a.candidate.length - b.candidate.length || order(a.candidate, b.candidate),
+  );
+  return near.slice(0, MAX_SUGGESTIONS).map(({ candidate }) => candidate);
+}
+
+function order(a: string, b: string): number {
+  return a < b ? -1 : 1;
+}
+
+/** More than `limit` stands for any larger distance. */
+function distanceOf(name: string, candidate: string, limit: number): number {
+  if (Math.abs(name.length - candidate.length) <= limit) {
+    const edits = editDistance(name.toLowerCase(), candidate.toLowerCase());
+    if (edits <= limit) return edits;
+  }
+  return name !== "" && candidate.startsWith(name) ? limit : limit + 1;
+}
+
+/** Optimal string alignment distance; both words are cut at 64 characters. */
 function editDistance(first: string, second: string): number {
   const a = first.slice(0, 64);
   const b = second.slice(0, 64);

@@ -6,7 +6,7 @@ import { KitError } from "../core/errors.ts";
 import { type AptOptions, openPackageLists, type PackageLists } from "./apt-lists.ts";
 import { type AptResult, lastLines } from "./apt-program.ts";
 import { isPackageName, type LockedPackage, parsePrintedUri } from "./locked-package.ts";
-import { nearestNames } from "./nearest-names.ts";
+import { nearestNames } from "../core/nearest-name.ts";
 
 /** Node's executable needs these at run time. */
 export const RUNTIME_PACKAGES = ["libatomic1", "libc6", "libgcc-s1", "libstdc++6"] as const;

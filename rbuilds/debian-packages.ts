@@ -1,3 +1,4 @@
+import { forEachConcurrently } from "../core/concurrency.ts";
 import { fetchPackages } from "./apt-fetch.ts";
 import type { AptOptions, PackageProgress } from "./apt-lists.ts";
 import type { AptSystem } from "./apt-program.ts";
@@ -28,7 +29,7 @@ export async function openPackages(
   options: OpenPackagesOptions,
 ): Promise<readonly UnpackedPackage[]> {
   const found = new Map<string, UnpackedPackage>();
-  await forEachOf(locked, async (entry) => {
+  await forEachConcurrently(locked, AT_ONCE, async (entry) => {
     options.signal?.throwIfAborted();
     const unpacked = await readUnpacked(entry, options);
     if (unpacked !== undefined) found.set(entry.name, unpacked);
@@ -47,29 +48,11 @@ async function unpackAbsent(
   const totalBytes = absent.reduce((sum, entry) => sum + entry.sizeBytes, 0);
   let done = 0;
   let bytes = 0;
-  await forEachOf(absent, async (entry) => {
+  await forEachConcurrently(absent, AT_ONCE, async (entry) => {
     options.signal?.throwIfAborted();
     found.set(entry.name, await unpackDeb(entry, paths.get(entry.name) ?? "", options));
     done += 1;
     bytes += entry.sizeBytes;
     options.onProgress?.({ stage: "unpack", done, total: absent.length, bytes, totalBytes });
   });
-}
-
-/** Runs `work` for each item, four at a time; after a failure no further one is begun, and all begun ones are awaited. */
-async function forEachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const queue = items.values();
-  let failed = false;
-  const lane = async (): Promise<void> => {
-    for (const item of queue) {
-      if (failed) return;
-      await work(item).catch((error: unknown) => {
-        failed = true;
-        throw error;
-      });
-    }
-  };
-  const results = await Promise.allSettled(Array.from({ length: AT_ONCE }, lane));
-  const failure = results.find((result) => result.status === "rejected");
-  if (failure !== undefined) throw failure.reason;
 }

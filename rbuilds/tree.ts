@@ -20,6 +20,7 @@ import {
 } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
+import { forEachConcurrently } from "../core/concurrency.ts";
 import { isErrno, KitError, toKitError } from "../core/errors.ts";
 import type { Manifest, ManifestEntry } from "../wire/manifest.ts";
 
@@ -120,7 +121,7 @@ async function writeTree(manifest: Manifest, root: string, options: TreeOptions)
   const others = manifest.entries.filter((entry) => entry.type === "file" || entry.type === "symlink");
   for (const entry of directories)
     await mkdir(join(root, entry.path), { mode: 0o700, recursive: entry.path === "/" });
-  await forEachConcurrently(others, (entry) => writeEntry(root, entry, options));
+  await forEachConcurrently(others, CONCURRENCY, (entry) => writeEntry(root, entry, options));
   for (const entry of links) await link(join(root, entry.target), join(root, entry.path));
   // Directories last and deepest first: until here the caller can write into all of them.
   for (const entry of directories.reverse()) await setAttributes(root, entry, options.owners);
@@ -172,22 +173,4 @@ function hostId(id: number, owners: TreeOwners): number {
     "E_IMAGE_TREE",
     `the image has a file of id ${id}; ids up to ${owners.count - 1} can be mapped`,
   );
-}
-
-/** When one fails no other is begun, and all that were are over before the failure is told. */
-async function forEachConcurrently<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const iterator = items[Symbol.iterator]();
-  let isFailed = false;
-  const worker = async (): Promise<void> => {
-    for (const item of iterator) {
-      if (isFailed) return;
-      await work(item).catch((error: unknown) => {
-        isFailed = true;
-        throw error;
-      });
-    }
-  };
-  const workers = Array.from({ length: CONCURRENCY }, worker);
-  await Promise.allSettled(workers);
-  await Promise.all(workers);
 }

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 
 import { writeFileAtomic } from "../../core/atomic-file.ts";
 import { backoffDelayMs } from "../../core/backoff.ts";
+import { forEachConcurrently } from "../../core/concurrency.ts";
 import { withDeadline } from "../../core/deadline.ts";
 import { createLog } from "../../core/log.ts";
 import { nearestName } from "../../core/nearest-name.ts";
@@ -74,4 +75,24 @@ test("the nearest name is near, or none", () => {
   expect(nearestName("Command", names)).toBe("command");
   expect(nearestName("retsart", names)).toBe("restart");
   expect(nearestName("volumes", names)).toBeUndefined();
+});
+
+test("work is done a few at a time, and a failure is told only when all that was begun is over", async () => {
+  const gate = Promise.withResolvers<void>();
+  const begun: number[] = [];
+  const over: number[] = [];
+  const working = forEachConcurrently([1, 2, 3, 4, 5], 2, async (item) => {
+    begun.push(item);
+    if (item === 2) throw new Error("two");
+    await gate.promise;
+    over.push(item);
+  });
+  expect(begun).toEqual([1, 2]);
+  gate.resolve();
+  await expect(working).rejects.toThrow("two");
+  expect(begun).toEqual([1, 2]);
+  expect(over).toEqual([1]);
+  const all: number[] = [];
+  await forEachConcurrently(new Set([1, 2, 3]), 8, (item) => Promise.resolve(void all.push(item)));
+  expect(all).toEqual([1, 2, 3]);
 });

@@ -4,7 +4,7 @@ import { KitError } from "../../core/errors.ts";
 import { formatGroup, formatPasswd, parseGroup, parsePasswd } from "../../rbuilds/account-database.ts";
 import { parseLockedPackages, parsePrintedUri } from "../../rbuilds/locked-package.ts";
 import { changeMode, isModeChange } from "../../rbuilds/mode-change.ts";
-import { nearestNames } from "../../rbuilds/nearest-names.ts";
+import { nearestNames } from "../../core/nearest-name.ts";
 import { isSlimPath } from "../../rbuilds/slim-paths.ts";
 import { readSysusers } from "../../rbuilds/sysusers.ts";
 import { decodePackageControl, encodePackageControl } from "../../rbuilds/unpacked-package.ts";
@@ -20,7 +20,7 @@ const ENTRY = {
 
 describe("locked packages", () => {
   test("reads what apt prints, with an epoch in the version", () => {
-    const line = `'http://deb.example.com/pool/r/redis-server_7.deb' ${ENTRY.filename} 73908 SHA256:${"a".repeat(64)}`;
+    const line = `'http://mirror.example.com/pool/r/redis-server_7.deb' ${ENTRY.filename} 73908 SHA256:${"a".repeat(64)}`;
     expect(parsePrintedUri(line)).toEqual(ENTRY);
   });
 
