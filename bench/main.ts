@@ -2,10 +2,16 @@
  * The figures of docs/performance.md, each beside its limit and in the same run:
  *   startup   warm `up` to the first answer of hello, beside a bare `node server.js`
  *   memory    resident memory of every process, beside an empty Node
+ *   exec      a command in a running enclave, beside bubblewrap
+ *   copy      1 GiB into an enclave and out of it, beside cat over a Unix socket
+ *   logs      output of a service that prints flat out
  *   many      enclaves at once: time and memory for each
  *
- * Usage: npm run bench -- [startup] [memory] [many]
+ * Usage: npm run bench -- [startup] [memory] [exec] [copy] [logs] [many]
  */
+import { measureCopy } from "./copy.ts";
+import { measureExec } from "./exec.ts";
+import { measureLogs } from "./logs.ts";
 import { measureMany } from "./many.ts";
 import { measureMemory } from "./memory.ts";
 import { measureStartup } from "./startup.ts";
@@ -13,6 +19,9 @@ import { measureStartup } from "./startup.ts";
 const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   startup: measureStartup,
   memory: measureMemory,
+  exec: measureExec,
+  copy: measureCopy,
+  logs: measureLogs,
   many: measureMany,
 };
 

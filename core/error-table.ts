@@ -2,6 +2,7 @@
  * Every refusal the toolkit can make: code, exit status, meaning, general hint. `docs/errors.md` is written from
  * this table (`npm run docs:errors`) and a test compares the two.
  */
+import { ARCHIVE_ERRORS } from "./error-codes/archive.ts";
 import { CONFIG_ERRORS } from "./error-codes/config.ts";
 import { ENCLAVE_ERRORS } from "./error-codes/enclave.ts";
 import { GENERAL_ERRORS } from "./error-codes/general.ts";
@@ -14,6 +15,7 @@ export const ERROR_TABLE = {
   ...IMAGE_ERRORS,
   ...HOST_ERRORS,
   ...ENCLAVE_ERRORS,
+  ...ARCHIVE_ERRORS,
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_TABLE;

@@ -1,16 +1,20 @@
 /** From what init hands over to a running supervisor, and to the exit status that init understands. */
-import { access, chmod, chown, mkdir, readFile, stat } from "node:fs/promises";
+import { access, chmod, chown, mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 
 import { isErrno, KitError, toKitError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
-import type { EnclaveConfig } from "../wire/enclave-config.ts";
+import type { ServiceConfig } from "../wire/enclave-config.ts";
 import { decodeEnclaveConfig, MAX_CONFIG_BYTES } from "../wire/enclave-config-decoder.ts";
 import { GUEST_FOLDER } from "../wire/hybrid-vsock.ts";
+import { openCgroups } from "./cgroups/cgroup-tree.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
+import { assertProduction, Compartments } from "./compartments.ts";
 import type { GatewayCommand } from "./gateway-process.ts";
-import { notifyReady, notifyRefusal, SUPERVISOR_REFUSED_STATUS } from "./init-notice.ts";
+import { keepTellingAlive, notifyReady, notifyRefusal, SUPERVISOR_REFUSED_STATUS } from "./init-notice.ts";
 import { makeOutputPipes } from "./output-pipes.ts";
-import { Supervisor } from "./supervisor.ts";
+import { assertOneUser } from "./reloader.ts";
+import { type SessionSettings, Supervisor } from "./supervisor.ts";
 import { countUids } from "./uid-map.ts";
 
 export interface BootLayout {
@@ -25,6 +29,22 @@ export interface BootLayout {
   readonly gateway: string;
   readonly logDirectory: string;
   readonly uidMap: string;
+  /** Bundle of archive/archive-main.ts. */
+  readonly archive: string;
+  /** Folder of everything that the enclave keeps while it runs. */
+  readonly runDirectory: string;
+  /** Where the supervisor makes the socket of session streams. */
+  readonly streamDirectory: string;
+  /** Where the gateway makes its socket for initctl. */
+  readonly controlDirectory: string;
+  /** File with the greatest capability of the kernel. */
+  readonly lastCapability: string;
+  /** Where cgroups are mounted. */
+  readonly cgroups: string;
+  /** File with the first port that needs no capability. */
+  readonly lowPorts: string;
+  /** Where the system call filters of services are made. */
+  readonly filterDirectory: string;
 }
 
 export interface BootOptions {
@@ -36,6 +56,7 @@ export interface BootOptions {
   /** uid and gid of the gateway. */
   readonly gatewayId: number;
   readonly pid: number;
+  readonly architecture: "x64" | "arm64";
   readonly log: Log;
   /** Calls the handler when the machine is to end. */
   readonly onStopSignal: (handler: (name: string) => void) => void;
@@ -56,8 +77,10 @@ export async function runSupervisor(options: BootOptions): Promise<number> {
     return SUPERVISOR_REFUSED_STATUS;
   }
   options.onStopSignal((name) => supervisor.shutDown(name));
-  supervisor.start();
-  await supervisor.ended;
+  const ended = new AbortController();
+  keepTellingAlive(options.notifyFd, ended.signal);
+  await supervisor.start();
+  await supervisor.ended.finally(() => ended.abort());
   return 0;
 }
 
@@ -65,19 +88,30 @@ async function prepareSupervisor(options: BootOptions): Promise<Supervisor> {
   const { layout, log, pid } = options;
   const config = decodeEnclaveConfig(await readBounded(layout.config));
   const setIdentity = countUids(await readFile(layout.uidMap, "utf8")) > 1;
-  if (!setIdentity) assertSingleUser(config);
+  if (!setIdentity) assertOneUser(config);
   await prepareGuestFolder(options, setIdentity);
+  await openLowPorts(layout.lowPorts, log);
+  await makePassable(layout.runDirectory);
   const logDirectory = await makeLogDirectory(layout.logDirectory, log);
-  const pipeDirectory = await makeOutputPipes({
-    directory: layout.pipeDirectory,
-    services: config.services,
-    serviceExec: layout.serviceExec,
+  const { pipeDirectory: directory, serviceExec } = layout;
+  const makePipes = async (services: readonly ServiceConfig[]): Promise<string | undefined> =>
+    await makeOutputPipes({ directory, services, serviceExec, setIdentity, log });
+  const pipeDirectory = await makePipes(config.services);
+  const compartments = new Compartments({
+    cgroups: await openCgroups({ root: layout.cgroups, log }),
+    filterDirectory: layout.filterDirectory,
+    architecture: options.architecture,
     setIdentity,
-    log,
   });
+  if (config.mode === "production") assertProduction(config.services, compartments);
   return new Supervisor({
     config,
+    compartments,
+    prepared: await compartments.prepare(config.services),
     pipeDirectory,
+    preparePipes: async (services) => void (await makePipes(services)),
+    sessions: await sessionSettings(options, setIdentity),
+    controlSocket: join(layout.controlDirectory, "control.sock"),
     ...readArguments(options.arguments),
     pid,
     serviceExec: layout.serviceExec,
@@ -91,6 +125,33 @@ async function prepareSupervisor(options: BootOptions): Promise<Supervisor> {
   });
 }
 
+/**
+ * Folders of the two sockets between the programs of the enclave: one that the gateway connects to, one that it makes.
+ * Services see neither: /run/enclave is covered for them.
+ */
+async function sessionSettings(
+  { layout, gatewayId }: BootOptions,
+  setIdentity: boolean,
+): Promise<SessionSettings> {
+  const owner = setIdentity ? { uid: gatewayId, gid: gatewayId } : undefined;
+  await mkdir(layout.streamDirectory, { recursive: true, mode: 0o711 });
+  await mkdir(layout.controlDirectory, { recursive: true, mode: 0o700 });
+  if (owner !== undefined) await chown(layout.controlDirectory, owner.uid, owner.gid);
+  return {
+    streamSocket: join(layout.streamDirectory, "session.sock"),
+    streamOwner: owner,
+    archiveProgram: await nodeCommand(layout, "archive", layout.archive),
+    accounts: { passwd: "/etc/passwd", group: "/etc/group" },
+    lastCapability: await readLastCapability(layout.lastCapability),
+  };
+}
+
+/** As the kernel tells; CAP_AUDIT_READ, which every supported one has, where it does not. */
+async function readLastCapability(path: string): Promise<number> {
+  const text = await readFile(path, "utf8").catch(() => "37");
+  return /^\d{1,2}\n?$/.test(text) ? Number(text) : 37;
+}
+
 async function readBounded(path: string): Promise<Uint8Array> {
   try {
     const { size } = await stat(path);
@@ -100,16 +161,6 @@ async function readBounded(path: string): Promise<Uint8Array> {
     if (!isErrno(error)) throw error;
     throw new KitError("E_ENCLAVE_CONFIG", `cannot read ${path}: ${error.code ?? ""}`, { cause: error });
   }
-}
-
-function assertSingleUser({ mode, singleUser, services }: EnclaveConfig): void {
-  if (mode === "production") {
-    throw new KitError("E_ENCLAVE_SINGLE_USER", "only one uid is mapped, which production mode refuses");
-  }
-  const other = services.find((service) => service.user.uid !== 0);
-  if (singleUser || other === undefined) return;
-  const message = `only one uid is mapped, but service ${other.name} is to run as ${other.user.name} (${other.user.uid})`;
-  throw new KitError("E_ENCLAVE_SINGLE_USER", message);
 }
 
 /**
@@ -134,6 +185,21 @@ async function prepareGuestFolder(options: BootOptions, setIdentity: boolean): P
   }
 }
 
+/** The gateway has sockets below it, and may not list it. */
+async function makePassable(directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true });
+  await chmod(directory, 0o711);
+}
+
+/** The network is the enclave's own and has loopback alone, so its low ports guard nothing. */
+async function openLowPorts(path: string, log: Log): Promise<void> {
+  try {
+    await writeFile(path, "0");
+  } catch (error) {
+    log.warn("ports below 1024 need a capability", { reason: toKitError(error).message });
+  }
+}
+
 /** Lines stay in memory where there is no place for files. */
 async function makeLogDirectory(path: string, log: Log): Promise<string | undefined> {
   try {
@@ -149,15 +215,20 @@ async function gatewayCommand(
   { layout, gatewayId, vsockDirectoryFd }: BootOptions,
   setIdentity: boolean,
 ): Promise<GatewayCommand> {
-  const { loader, libraries, node, gateway } = layout;
-  const prefix = (await exists(loader))
-    ? [loader, "--library-path", libraries, "--argv0", "gateway", node]
-    : [node];
   return {
-    command: [...prefix, ...NODE_FLAGS, gateway],
+    command: await nodeCommand(layout, "gateway", layout.gateway),
     vsockDirectoryFd,
     ...(setIdentity ? { identity: { uid: gatewayId, gid: gatewayId } } : {}),
   };
+}
+
+/** Node with the libraries that the toolkit brings, where it brings some. */
+async function nodeCommand(layout: BootLayout, name: string, program: string): Promise<readonly string[]> {
+  const { loader, libraries, node } = layout;
+  const prefix = (await exists(loader))
+    ? [loader, "--library-path", libraries, "--argv0", name, node]
+    : [node];
+  return [...prefix, ...NODE_FLAGS, program];
 }
 
 async function exists(path: string): Promise<boolean> {

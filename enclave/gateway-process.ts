@@ -38,6 +38,9 @@ export interface GatewayOptions extends GatewayCommand {
 const BACKOFF: BackoffPolicy = { initialMs: 50, maximumMs: 5_000, jitter: 0.2 };
 /** A gateway that lived so long starts the series of delays anew. */
 const STEADY_MS = 10_000;
+/** A gateway that says nothing between so many checks is killed; it speaks every two seconds (gateway.ts). */
+const CHECK_MS = 3_000;
+const MAX_SILENT_CHECKS = 5;
 /** Time to be reaped after SIGKILL. */
 const KILL_GRACE_MS = 2_000;
 
@@ -48,10 +51,18 @@ export class GatewayProcess {
   #cancelRestart: () => void = () => undefined;
   #restarts = 0;
   #endsInRow = 0;
+  #silentChecks = 0;
+  #cancelCheck: (() => void) | undefined;
   #stopping = false;
 
   constructor(options: GatewayOptions) {
     this.#options = options;
+  }
+
+  /** The gateway said that it does not hang. */
+  feedWatchdog(): void {
+    this.#silentChecks = 0;
+    if (this.#cancelCheck === undefined) this.#checkLater();
   }
 
   status(): { readonly pid: number | null; readonly restarts: number } {
@@ -128,7 +139,20 @@ export class GatewayProcess {
     child.kill("SIGKILL");
   }
 
+  /** Silence is counted in checks, not by the clock: a machine that was paused has not been silent (as in init). */
+  #checkLater(): void {
+    this.#cancelCheck = this.#options.clock.after(CHECK_MS, () => {
+      this.#silentChecks += 1;
+      if (this.#silentChecks < MAX_SILENT_CHECKS) return this.#checkLater();
+      this.#cancelCheck = undefined;
+      this.#options.events.add(null, "gateway killed: it hangs");
+      this.#child?.kill("SIGKILL");
+    });
+  }
+
   #afterEnd(reason: string, startedMs: number): void {
+    this.#cancelCheck?.();
+    this.#cancelCheck = undefined;
     if (this.#stopping) return;
     const { clock, events, random } = this.#options;
     const wasSteady = clock.monotonicMs() - startedMs >= STEADY_MS;

@@ -7,7 +7,7 @@ import { IngressAcceptor } from "../pf-proxy/ingress-acceptor.ts";
 import { VSOCK_PORT } from "../wire/ports.ts";
 import { decodeGatewaySettings } from "../wire/supervisor-frames.ts";
 import { guestSocketPath, listenAt } from "./guest-listener.ts";
-import { SupervisorClient } from "./supervisor-client.ts";
+import { SupervisorClient } from "./api/supervisor-client.ts";
 
 export interface GatewayRunOptions {
   /** The socket pair to the supervisor. */
@@ -19,6 +19,10 @@ export interface GatewayRunOptions {
   readonly stop: AbortSignal;
 }
 
+/** Connections of initctl inside the enclave. */
+const MAX_INSIDE_CONNECTIONS = 16;
+/** The supervisor takes fifteen seconds of silence for a hang. */
+const ALIVE_MS = 2_000;
 /** Streams get so long to send the last entries after the enclave's end. */
 const DRAIN_MS = 700;
 
@@ -41,13 +45,20 @@ export async function runGateway({
   let control: Server | undefined;
   if (settings.control) {
     // Loaded here: in production it stays out, and ingress does not wait for it.
-    const { createControlApi } = await import("./control-api.ts");
-    const api = await createControlApi({ client, log });
+    const { createControlApi } = await import("./api/control-api.ts");
+    const { streamSocket } = settings;
+    const api = await createControlApi({ client, streamSocket, log });
     stack.defer(() => api.close());
     control = api.server;
     await listenAt(control, guestSocketPath(vsockDirectory, VSOCK_PORT.control));
+    const inside = createServer({ allowHalfOpen: true }, (socket) => api.server.emit("connection", socket));
+    inside.maxConnections = MAX_INSIDE_CONNECTIONS;
+    await listenAt(inside, settings.controlSocket);
+    stack.defer(() => closeListener(inside));
   }
   await client.call({ method: "listening" });
+  const alive = setInterval(() => void client.call({ method: "alive" }).catch(() => undefined), ALIVE_MS);
+  stack.defer(() => clearInterval(alive));
   await Promise.race([client.closed, aborted(stop)]);
   if (control !== undefined) await drain(control);
 }

@@ -15,6 +15,8 @@ export interface ProbeContext {
   readonly service: ServiceConfig;
   readonly serviceExec: string;
   readonly setIdentity: boolean;
+  /** The service's own walls. */
+  readonly options: readonly string[];
 }
 
 const MAX_DETAIL = 256;
@@ -58,7 +60,7 @@ function runProbe(test: HealthTest, context: ProbeContext, signal: AbortSignal):
 /** Runs as the service itself: same identity, directory and environment. */
 async function probeExec(
   command: readonly string[],
-  { service, serviceExec, setIdentity }: ProbeContext,
+  { service, serviceExec, setIdentity, options }: ProbeContext,
   signal: AbortSignal,
 ): Promise<ProbeResult> {
   let output = "";
@@ -76,6 +78,7 @@ async function probeExec(
     workingDir,
     environment: environmentOf(service),
     command,
+    options,
     openOutput: () => sink,
   });
   const kill = (): void => started.kill("SIGKILL");

@@ -1,12 +1,14 @@
 /** How a process ended, in the words that status and events show. */
 export interface ProcessEnd {
-  /** `exited(1)`, `crashed(SIGSEGV)` or `not executed: ENOENT ...`. */
+  /** `exited(1)`, `crashed(SIGSEGV)`, `syscall_denied`, a limit (run-account.ts) or `not executed: ENOENT ...`. */
   readonly reason: string;
   /** It ran and ended with status 0. */
   readonly clean: boolean;
 }
 
+/** The kernel sends SIGSYS to whoever makes a system call that its filter does not let pass. */
 export function describeExit(code: number | null, signal: NodeJS.Signals | null): ProcessEnd {
+  if (signal === "SIGSYS") return { reason: "syscall_denied", clean: false };
   if (signal !== null) return { reason: `crashed(${signal})`, clean: false };
   return { reason: `exited(${code ?? "?"})`, clean: code === 0 };
 }

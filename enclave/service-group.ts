@@ -1,8 +1,10 @@
 /** All services of the enclave: starts them as their dependencies allow, stops them in the reverse order. */
 import { KitError } from "../core/errors.ts";
-import type { ServiceStatus } from "../wire/control.ts";
+import type { ReloadResult } from "../wire/control.ts";
 import type { ServiceConfig } from "../wire/enclave-config.ts";
+import { type Compartment, OPEN_COMPARTMENT } from "./compartment.ts";
 import { judgeDependencies } from "./dependency-rules.ts";
+import { compareServices } from "./service-comparison.ts";
 import { Service, type ServiceContext } from "./service.ts";
 import { dependantsByName, stopDeadlineMs } from "./stop-order.ts";
 
@@ -11,30 +13,34 @@ const MAX_STOP_MS = 100_000;
 /** Time for processes to be reaped after the last SIGKILL. */
 const KILL_GRACE_MS = 2_000;
 
-export type ServiceGroupOptions = Omit<ServiceContext, "mayStart" | "onChange">;
+export interface ServiceGroupOptions extends Omit<ServiceContext, "mayStart" | "onChange"> {
+  /** By the names of services; a service without one is not confined. */
+  readonly compartments?: ReadonlyMap<string, Compartment>;
+}
 
 export class ServiceGroup {
-  readonly #services = new Map<string, Service>();
+  #services = new Map<string, Service>();
   readonly #options: ServiceGroupOptions;
+  readonly #context: ServiceContext;
   #stopping: Promise<void> | undefined;
   #isEvaluating = false;
 
   constructor(configs: readonly ServiceConfig[], options: ServiceGroupOptions) {
     this.#options = options;
-    const context: ServiceContext = {
+    this.#context = {
       ...options,
       mayStart: () => this.#stopping === undefined,
       onChange: () => this.#evaluateSoon(),
     };
-    for (const config of configs) this.#services.set(config.name, new Service(config, context));
+    for (const config of configs) this.#add(config, options.compartments);
   }
 
   get stopping(): boolean {
     return this.#stopping !== undefined;
   }
 
-  status(): ServiceStatus[] {
-    return [...this.#services.values()].map((service) => service.status());
+  get services(): readonly Service[] {
+    return [...this.#services.values()];
   }
 
   /** Starts what may start; the rest follows as conditions are met. */
@@ -56,6 +62,37 @@ export class ServiceGroup {
   async restartService(name: string): Promise<void> {
     await this.stopService(name);
     this.startService(name);
+  }
+
+  /**
+   * Takes over a new set of services: what is gone or changed is stopped, what is new or changed is started, and what
+   * is the same is not touched. The caller has checked the set, and runs one reload at a time.
+   * @throws E_ENCLAVE_STOPPING
+   */
+  async reload(
+    configs: readonly ServiceConfig[],
+    compartments: ReadonlyMap<string, Compartment>,
+  ): Promise<ReloadResult> {
+    const result = compareServices(
+      this.services.map((service) => service.config),
+      configs,
+    );
+    await Promise.all([...result.removed, ...result.changed].map((name) => this.stopService(name)));
+    if (this.stopping) throw new KitError("E_ENCLAVE_STOPPING", "not reloaded: the enclave is stopping");
+    const earlier = this.#services;
+    this.#services = new Map();
+    for (const config of configs) {
+      const kept = result.unchanged.includes(config.name) ? earlier.get(config.name) : undefined;
+      if (kept === undefined) this.#add(config, compartments);
+      else this.#services.set(config.name, kept);
+    }
+    this.#evaluateSoon();
+    return result;
+  }
+
+  #add(config: ServiceConfig, compartments: ReadonlyMap<string, Compartment> | undefined): void {
+    const compartment = compartments?.get(config.name) ?? OPEN_COMPARTMENT;
+    this.#services.set(config.name, new Service(config, this.#context, compartment));
   }
 
   /**

@@ -31,6 +31,10 @@ export interface ProcessRequest {
   /** The whole environment. */
   readonly environment: Readonly<Record<string, string>>;
   readonly command: readonly string[];
+  /** Further options of service-exec (compartment.ts). */
+  readonly options: readonly string[];
+  /** Ends what the process left behind, before its output is waited for. Must not reject. */
+  readonly clearUp?: (() => Promise<void>) | undefined;
   readonly openOutput: (stream: LogStream) => OutputSink;
   /** Opens the pipes for a start; absent: output comes through sockets. @throws errno */
   readonly openPipes?: (() => OutputPipes) | undefined;
@@ -82,10 +86,11 @@ function spawnExec(request: ProcessRequest, [stdout, stderr]: OutputStdio): Chil
   });
 }
 
-function execArguments({ user, workingDir, setIdentity, command }: ProcessRequest): string[] {
+function execArguments({ user, workingDir, setIdentity, options, command }: ProcessRequest): string[] {
   const groups = user.groups.length === 0 ? [] : ["--groups", user.groups.join(",")];
   const identity = ["--uid", String(user.uid), "--gid", String(user.gid), ...groups];
-  return [...identity, "--cwd", workingDir, ...(setIdentity ? [] : ["--no-setid"]), "--", ...command];
+  const place = ["--cwd", workingDir, ...(setIdentity ? [] : ["--no-setid"])];
+  return [...identity, ...place, ...options, "--", ...command];
 }
 
 function processThatNeverWas(end: ProcessEnd): ServiceProcess {
@@ -106,7 +111,7 @@ function describeSpawnError(error: unknown): ProcessEnd {
 
 function watchProcess(
   child: ChildProcess,
-  { openOutput }: ProcessRequest,
+  { openOutput, clearUp }: ProcessRequest,
   [stdout, stderr]: readonly [Readable | null, Readable | null],
 ): ServiceProcess {
   const outputs = [captureOutput(stdout, openOutput("stdout")), captureOutput(stderr, openOutput("stderr"))];
@@ -121,6 +126,7 @@ function watchProcess(
   const executed = pid === undefined ? Promise.resolve(false) : execLine.then((line) => line === "");
   const ended = reaped.then(async (end) => {
     kill("SIGKILL");
+    await clearUp?.();
     const line = await execLine;
     await withinGrace(Promise.all(outputs.map((output) => output.done)), OUTPUT_GRACE_MS);
     for (const output of outputs) output.close();

@@ -1,10 +1,11 @@
 /** One service: its state, its process, its health. Who depends on whom is decided by ServiceGroup. */
 import { constants } from "node:os";
 
-import { KitError } from "../core/errors.ts";
+import { KitError, toKitError } from "../core/errors.ts";
 import type { HealthName, ServiceStatus } from "../wire/control.ts";
 import type { ServiceConfig } from "../wire/enclave-config.ts";
 import type { Clock } from "./clock.ts";
+import type { Compartment, CompartmentCgroup } from "./compartment.ts";
 import type { EventStore } from "./event-store.ts";
 import { monitorHealth } from "./health-monitor.ts";
 import { probeHealth } from "./health-probe.ts";
@@ -12,7 +13,8 @@ import type { LogStore } from "./log-store.ts";
 import { openOutputPipes, type OutputPipes } from "./output-pipes.ts";
 import type { ProcessEnd } from "./process-end.ts";
 import { decideAfterEnd, type RestartTiming } from "./restart-policy.ts";
-import { environmentOf, type ServiceProcess, startProcess } from "./service-process.ts";
+import { NO_COUNTERS, RunAccount, type RunCounters } from "./run-account.ts";
+import { environmentOf, type OutputSink, type ServiceProcess, startProcess } from "./service-process.ts";
 import { isSettled, processOf, type ServiceState, StateCell } from "./service-state.ts";
 
 /** What all services share. */
@@ -38,6 +40,7 @@ const STOPPED = "stopped_by_operator";
 export class Service {
   readonly config: ServiceConfig;
   readonly #context: ServiceContext;
+  readonly #compartment: Compartment;
   readonly #cell = new StateCell();
   readonly #settled = new Set<() => void>();
   #health: HealthName = "none";
@@ -48,10 +51,13 @@ export class Service {
   #endsInRow = 0;
   #hasRun = false;
   #hasCompleted = false;
+  #account: RunAccount | undefined;
+  #counters: RunCounters = NO_COUNTERS;
 
-  constructor(config: ServiceConfig, context: ServiceContext) {
+  constructor(config: ServiceConfig, context: ServiceContext, compartment: Compartment) {
     this.config = config;
     this.#context = context;
+    this.#compartment = compartment;
     this.#resetHealth();
   }
 
@@ -73,7 +79,17 @@ export class Service {
     return this.#hasCompleted;
   }
 
-  status(): ServiceStatus {
+  /** Options of service-exec with which its processes are confined. */
+  get confinement(): readonly string[] {
+    return this.#compartment.options;
+  }
+
+  /** Bytes that the run of now, or the last one, has printed. */
+  get outputBytes(): number {
+    return this.#account?.outputBytes ?? 0;
+  }
+
+  status(): Omit<ServiceStatus, "notIsolated" | "limits"> {
     const state = this.#cell.current;
     const reason = state.name === "waiting" || state.name === "blocked" ? state.reason : this.#reason;
     return {
@@ -85,6 +101,7 @@ export class Service {
       healthDetail: this.#healthDetail,
       startedAt: this.#startedAt,
       reason,
+      user: { name: this.config.user.name, uid: this.config.user.uid },
     };
   }
 
@@ -93,22 +110,66 @@ export class Service {
     const { name } = this.#cell.current;
     const isDue = name === "waiting" || name === "backoff" || name === "crash_loop";
     if (!isDue || !this.#context.mayStart()) return;
+    const account = this.#openAccount();
+    const started = this.#startProcess(account);
+    this.#account = account;
+    this.#reason = null;
+    this.#startedAt = this.#context.clock.epochMs();
+    this.#resetHealth();
+    this.#enter({ name: "starting", process: started });
+    void started.executed.then((executed) => (executed ? this.#afterExec(started) : undefined));
+    void this.#awaitEnd(started, account);
+  }
+
+  async #awaitEnd(started: ServiceProcess, account: RunAccount): Promise<void> {
+    const { end, counters } = await account.conclude(await started.ended);
+    this.#counters = counters;
+    this.#afterEnd(started, end);
+  }
+
+  #startProcess(account: RunAccount): ServiceProcess {
     const { config } = this;
-    const started = startProcess({
-      serviceExec: this.#context.serviceExec,
-      setIdentity: this.#context.setIdentity,
+    const { serviceExec, setIdentity, logs } = this.#context;
+    const { cgroup, options } = this.#compartment;
+    return startProcess({
+      serviceExec,
+      setIdentity,
       user: config.user,
       workingDir: config.workingDir,
       environment: environmentOf(config),
       command: config.command,
-      openOutput: (stream) => this.#context.logs.openStream(config.name, stream),
+      options,
+      openOutput: (stream) => countedOutput(logs.openStream(config.name, stream), account),
       openPipes: this.#pipeOpener(),
+      clearUp: cgroup === undefined ? undefined : async () => await this.#killAll(cgroup),
     });
-    this.#startedAt = this.#context.clock.epochMs();
-    this.#resetHealth();
-    this.#enter({ name: "starting", process: started });
-    void started.executed.then((executed) => executed && this.#afterExec(started));
-    void started.ended.then((end) => this.#afterEnd(started, end));
+  }
+
+  #openAccount(): RunAccount {
+    const { cgroup } = this.#compartment;
+    return new RunAccount({
+      limits: this.config.limits,
+      clock: this.#context.clock,
+      readCounters: cgroup === undefined ? undefined : async () => await cgroup.readCounters(),
+      before: this.#counters,
+      onExcess: (excess) => this.#noteExcess(excess),
+      kill: () => this.kill(),
+    });
+  }
+
+  #noteExcess(excess: string): void {
+    this.#reason = excess;
+    this.#context.events.add(this.config.name, excess);
+    this.#context.onChange();
+  }
+
+  /** Never rejects: what cannot be killed is told and left. */
+  async #killAll(cgroup: CompartmentCgroup): Promise<void> {
+    try {
+      await cgroup.killAll();
+    } catch (error) {
+      this.#context.events.add(this.config.name, `processes are left: ${toKitError(error).message}`);
+    }
   }
 
   #pipeOpener(): (() => OutputPipes) | undefined {
@@ -151,9 +212,11 @@ export class Service {
     await settled;
   }
 
-  /** SIGKILL to the whole group, for a shutdown that is out of time. */
+  /** SIGKILL to everything that belongs to it. */
   kill(): void {
     processOf(this.#cell.current)?.kill("SIGKILL");
+    const { cgroup } = this.#compartment;
+    if (cgroup !== undefined) void this.#killAll(cgroup);
   }
 
   #stopProcess(running: ServiceProcess): void {
@@ -205,8 +268,9 @@ export class Service {
     const stop = new AbortController();
     this.#cell.onExit(() => stop.abort());
     const { serviceExec, setIdentity, clock } = this.#context;
+    const { options } = this.#compartment;
     const probe = (signal: AbortSignal): ReturnType<typeof probeHealth> =>
-      probeHealth(check, { service: this.config, serviceExec, setIdentity }, signal);
+      probeHealth(check, { service: this.config, serviceExec, setIdentity, options }, signal);
     const onChange = (health: HealthName, detail: string | null): void => this.#setHealth(health, detail);
     void monitorHealth({ check, clock, probe, onChange }, stop.signal);
   }
@@ -235,6 +299,16 @@ export class Service {
     }
     this.#context.onChange();
   }
+}
+
+function countedOutput(sink: OutputSink, account: RunAccount): OutputSink {
+  return {
+    push: (chunk) => {
+      sink.push(chunk);
+      account.countOutput(chunk.length);
+    },
+    end: () => sink.end(),
+  };
 }
 
 /** The decoder has checked the name. */

@@ -6,16 +6,26 @@
  */
 import type { Log } from "../core/log.ts";
 import type { EnclaveStatus } from "../wire/control.ts";
-import type { EnclaveConfig } from "../wire/enclave-config.ts";
+import type { EnclaveConfig, ServiceConfig } from "../wire/enclave-config.ts";
 import type { Clock } from "./clock.ts";
+import type { Compartment } from "./compartment.ts";
+import type { Compartments } from "./compartments.ts";
 import { EventStore } from "./event-store.ts";
 import { type GatewayCommand, GatewayProcess } from "./gateway-process.ts";
 import { LogFile } from "./log-file.ts";
 import { LogStore } from "./log-store.ts";
 import { RESTART_TIMING, type RestartTiming } from "./restart-policy.ts";
+import { Reloader } from "./reloader.ts";
 import { ServiceGroup } from "./service-group.ts";
-import { carryOut } from "./supervisor-calls.ts";
+import { measureServices, reportServices, type ReportSources } from "./service-report.ts";
+import { Sessions, type SessionsOptions } from "./sessions/sessions.ts";
+import { type CallTargets, carryOut } from "./supervisor-calls.ts";
 import { serveGateway } from "./supervisor-server.ts";
+
+export type SessionSettings = Pick<
+  SessionsOptions,
+  "streamSocket" | "streamOwner" | "archiveProgram" | "accounts" | "lastCapability"
+>;
 
 export interface SupervisorOptions {
   readonly config: EnclaveConfig;
@@ -28,8 +38,17 @@ export interface SupervisorOptions {
   /** False where only one uid exists. */
   readonly setIdentity: boolean;
   readonly gateway: GatewayCommand;
+  readonly compartments: Compartments;
+  /** Those of the configuration's services. */
+  readonly prepared: ReadonlyMap<string, Compartment>;
   /** Folder of the services' output pipes (output-pipes.ts); absent: sockets. */
   readonly pipeDirectory?: string | undefined;
+  /** Makes the pipes of services that a reload adds. */
+  readonly preparePipes: (services: readonly ServiceConfig[]) => Promise<void>;
+  /** How commands are run beside the services; nothing is, in production. */
+  readonly sessions: SessionSettings;
+  /** Where the gateway listens for initctl. */
+  readonly controlSocket: string;
   /** Folder of log files; absent: lines are kept in memory only. */
   readonly logDirectory?: string;
   readonly clock: Clock;
@@ -49,7 +68,9 @@ export class Supervisor {
   readonly #logs: LogStore;
   readonly #files: LogFile[] = [];
   readonly #services: ServiceGroup;
+  readonly #reloader: Reloader;
   readonly #gateway: GatewayProcess;
+  #sessions: Sessions | undefined;
   readonly #ended = Promise.withResolvers<void>();
   #isReady = false;
   #shutdown: Promise<void> | undefined;
@@ -62,8 +83,11 @@ export class Supervisor {
     this.#logs = new LogStore({ generation, epochMs, ...this.#fileOpener() });
     const shared = { clock, random, events: this.#events, logs: this.#logs };
     const { serviceExec, setIdentity, pipeDirectory, timing = RESTART_TIMING } = options;
-    const own = { serviceExec, setIdentity, pipeDirectory, timing };
+    const own = { serviceExec, setIdentity, pipeDirectory, timing, compartments: options.prepared };
     this.#services = new ServiceGroup(config.services, { ...shared, ...own });
+    const { compartments, preparePipes } = options;
+    const reloaded = { config, services: this.#services, events: this.#events, setIdentity };
+    this.#reloader = new Reloader({ ...reloaded, compartments, preparePipes });
     const serve = this.#createServe();
     this.#gateway = new GatewayProcess({ ...options.gateway, ...shared, serve });
   }
@@ -73,10 +97,12 @@ export class Supervisor {
     return this.#ended.promise;
   }
 
-  start(): void {
-    const { generation, previousExit } = this.#options;
+  /** @throws errno if the socket of sessions cannot be made. */
+  async start(): Promise<void> {
+    const { generation, previousExit, config } = this.#options;
     const before = previousExit === null ? "" : `; the one before ${previousExit}`;
     this.#events.add(null, `supervisor ${generation} started${before}`);
+    if (config.mode === "development") this.#sessions = await this.#openSessions();
     this.#gateway.start();
     this.#services.start();
   }
@@ -91,8 +117,14 @@ export class Supervisor {
       gateway: this.#gateway.status(),
       isolated: setIdentity,
       stopping: this.#shutdown !== undefined,
-      services: this.#services.status(),
+      overridden: this.#reloader.overridden,
+      services: reportServices(this.#reportSources()),
     };
+  }
+
+  #reportSources(): ReportSources {
+    const { compartments, clock, setIdentity } = this.#options;
+    return { services: this.#services, compartments, clock, setIdentity };
   }
 
   /** Stops services in order, then the gateway. Further calls change nothing. */
@@ -106,10 +138,12 @@ export class Supervisor {
     log.info("stopping", { reason });
     try {
       await this.#services.stopAll();
+      this.#sessions?.hangUp();
       this.#events.add(null, "all services have ended");
       this.#events.close();
       this.#logs.close();
       await this.#gateway.stop(GATEWAY_GRACE_MS);
+      await this.#sessions?.[Symbol.asyncDispose]();
       await Promise.all(this.#files.map((file) => file[Symbol.asyncDispose]()));
       this.#ended.resolve();
     } catch (error) {
@@ -118,18 +152,44 @@ export class Supervisor {
   }
 
   #createServe(): ConstructorParameters<typeof GatewayProcess>[0]["serve"] {
-    const targets = {
-      config: this.#options.config,
+    const sessions = (): Sessions | undefined => this.#sessions;
+    const { config, sessions: settings, controlSocket } = this.#options;
+    const { streamSocket } = settings;
+    const { mode, ingressPorts } = config;
+    const targets: CallTargets = {
+      config,
+      settings: { control: mode === "development", ingressPorts, streamSocket, controlSocket },
+      get sessions() {
+        return sessions();
+      },
       services: this.#services,
       events: this.#events,
       logs: this.#logs,
       status: () => this.status(),
+      stats: async () => await measureServices(this.#reportSources()),
+      reload: async (services?: readonly unknown[]) => await this.#reloader.reload(services),
       onListening: () => this.#becomeReady(),
+      onAlive: () => this.#gateway.feedWatchdog(),
       onPoweroff: () => this.shutDown("poweroff was asked for"),
     };
     return (stream, onViolation) => {
       serveGateway(stream, { carryOut: (call, signal) => carryOut(call, targets, signal), onViolation });
+      stream.once("close", () => this.#sessions?.hangUp());
     };
+  }
+
+  async #openSessions(): Promise<Sessions> {
+    const { sessions, serviceExec, setIdentity, clock } = this.#options;
+    const find = (name: string) => this.#services.services.find((one) => one.config.name === name);
+    return await Sessions.open({
+      ...sessions,
+      serviceExec,
+      setIdentity,
+      clock,
+      events: this.#events,
+      findService: (name) => find(name)?.config,
+      optionsOf: (name) => find(name)?.confinement ?? [],
+    });
   }
 
   #becomeReady(): void {

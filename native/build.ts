@@ -1,5 +1,5 @@
 /**
- * Builds the three static C programs: init and service-exec (enclave), launcher (host).
+ * Builds the static C programs: init, service-exec and initctl (enclave), launcher (host).
  *
  * Static, so that they run in any root file system and in none; position of the sources, time and user leave no trace
  * in the result. What `npm ci` builds here runs on this machine only: an EIF gets programs built from locked packages.
@@ -31,7 +31,7 @@ const FLAGS = [
   "-s",
 ] as const;
 
-const PROGRAMS = ["init", "launcher", "service-exec"] as const;
+const PROGRAMS = ["init", "initctl", "launcher", "service-exec"] as const;
 const SHARED_FOLDER = "common";
 const STAMP = "stamp";
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -45,6 +45,7 @@ export interface NativeBuildOptions {
 
 export interface NativePrograms {
   readonly init: string;
+  readonly initctl: string;
   readonly launcher: string;
   readonly serviceExec: string;
 }
@@ -66,6 +67,7 @@ export async function buildNative(outDir: string, options: NativeBuildOptions = 
   if (!(await isCurrent(outDir, fingerprint))) await compileAll(outDir, compiler, fingerprint);
   return {
     init: join(outDir, "init"),
+    initctl: join(outDir, "initctl"),
     launcher: join(outDir, "launcher"),
     serviceExec: join(outDir, "service-exec"),
   };

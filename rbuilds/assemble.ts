@@ -10,6 +10,7 @@ import { writeFileAtomic } from "../core/atomic-file.ts";
 import { isErrno, KitError } from "../core/errors.ts";
 import type { EnclaveConfig } from "../wire/enclave-config.ts";
 import type { ImageSpec } from "../wire/image-spec.ts";
+import { RUNTIME } from "../wire/runtime-layout.ts";
 import { RUNTIME_PACKAGES } from "./apt.ts";
 import { type BlobStore, openBlobStore } from "./blob-store.ts";
 import type { BuiltImage } from "./built-image.ts";
@@ -30,7 +31,7 @@ import { fingerprintSource } from "./source-fingerprint.ts";
 import { resolveUser } from "./users.ts";
 
 /** Raised whenever a build of the same inputs gives other bytes. */
-const RECIPE_VERSION = 3;
+const RECIPE_VERSION = 4;
 
 /** The toolkit's own files that go into every image; paths on this machine. */
 export interface RuntimeFiles {
@@ -39,6 +40,9 @@ export interface RuntimeFiles {
   readonly serviceExec: string;
   readonly supervisor: string;
   readonly gateway: string;
+  readonly archive: string;
+  readonly initctl: string;
+  readonly initctlProgram: string;
 }
 
 export interface AssembleRequest {
@@ -211,7 +215,13 @@ async function keepManifest(
   const manifestPath = join(directory, `${digest}.manifest.json`);
   await writeFileAtomic(manifestPath, bytes);
   const blobsDirectory = join(build.cacheDir, "blobs");
-  return { digest, manifestPath, blobsDirectory, contentBytes: contentBytes(tree), ...rest };
+  const filesDigest = hashFiles(tree);
+  return { digest, filesDigest, manifestPath, blobsDirectory, contentBytes: contentBytes(tree), ...rest };
+}
+
+function hashFiles(tree: FileTree): string {
+  const files = tree.entries().filter((entry) => entry.path !== RUNTIME.config);
+  return createHash("sha256").update(canonicalJson(files)).digest("hex");
 }
 
 /** What the files take in the memory of an enclave; further names of a file take nothing. */

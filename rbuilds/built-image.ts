@@ -4,6 +4,8 @@ import type { EnclaveConfig } from "../wire/enclave-config.ts";
 export interface BuiltImage {
   /** SHA-256 of the manifest, lower-case hex: names the image. */
   readonly digest: string;
+  /** As `digest`, without the measured configuration. */
+  readonly filesDigest: string;
   /** File that holds the manifest (rbuilds/manifest-file.ts). */
   readonly manifestPath: string;
   readonly blobsDirectory: string;

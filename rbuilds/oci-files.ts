@@ -8,7 +8,8 @@ import { type FileHandle, open, stat } from "node:fs/promises";
 import { join } from "node:path";
 
 import { isErrno, KitError } from "../core/errors.ts";
-import { readTar } from "./tar-reader.ts";
+import { readTar } from "../wire/tar/tar-reader.ts";
+import { imageTarRefusal } from "./tar-refusals.ts";
 
 const MAX_MEMBERS = 100_000;
 const READ_BYTES = 256 * 1024;
@@ -144,7 +145,8 @@ async function archiveLookup(path: string, file: FileHandle, signal?: AbortSigna
 async function findMembers(path: string, file: FileHandle, signal?: AbortSignal): Promise<Extents> {
   const extents: Extents = { members: new Map(), aliases: new Map() };
   const { members, aliases } = extents;
-  for await (const member of readTar(readRange(file, 0, Number.MAX_SAFE_INTEGER), path)) {
+  const archive = readRange(file, 0, Number.MAX_SAFE_INTEGER);
+  for await (const member of readTar(archive, { refuse: imageTarRefusal(path) })) {
     signal?.throwIfAborted();
     if (members.size + aliases.size >= MAX_MEMBERS)
       throw new KitError("E_IMAGE_OCI", `${path} has more than ${MAX_MEMBERS} members`);

@@ -15,6 +15,9 @@ export interface RuntimeOptions {
   readonly serviceExec: string;
   readonly supervisor: string;
   readonly gateway: string;
+  readonly archive: string;
+  readonly initctl: string;
+  readonly initctlProgram: string;
   /** "host": Node uses the libraries of the machine, whose /usr is bound into the enclave. */
   readonly libraries: RuntimeLibraries | "host";
   readonly config: EnclaveConfig;
@@ -42,6 +45,9 @@ export async function addRuntime(tree: FileTree, blobs: BlobStore, options: Runt
     [RUNTIME.node, options.node, EXECUTABLE],
     [RUNTIME.supervisor, options.supervisor, READABLE],
     [RUNTIME.gateway, options.gateway, READABLE],
+    [RUNTIME.archive, options.archive, READABLE],
+    [RUNTIME.initctl, options.initctl, READABLE],
+    [RUNTIME.initctlProgram, options.initctlProgram, EXECUTABLE],
   ] as const;
   for (const [path, source, mode] of imports) {
     addFile(tree, path, mode, await importFile(source, { blobs, ...options }));

@@ -12,10 +12,11 @@
  */
 import { KitError } from "../core/errors.ts";
 import type { ManifestEntry } from "../wire/manifest.ts";
+import { readTar, type TarMember } from "../wire/tar/tar-reader.ts";
 import type { BlobStore } from "./blob-store.ts";
 import { decompress } from "./decompress.ts";
 import { type FileTree, joinPath, parentOf } from "./file-tree.ts";
-import { readTar, tarNameError, type TarMember } from "./tar-reader.ts";
+import { imageTarRefusal, tarNameError } from "./tar-refusals.ts";
 
 const WHITEOUT = ".wh.";
 const OPAQUE = ".wh..wh..opq";
@@ -64,10 +65,8 @@ async function applyMembers(stream: AsyncIterable<Uint8Array>, options: LayerOpt
   const state: LayerState = { ...options, written: new Map() };
   const { maxBytes, maxMembers } = options.limits;
   let members = 0;
-  for await (const member of readTar(
-    decompress(stream, { maxBytes, source: options.source }),
-    options.source,
-  )) {
+  const archive = decompress(stream, { maxBytes, source: options.source });
+  for await (const member of readTar(archive, { refuse: imageTarRefusal(options.source) })) {
     options.signal?.throwIfAborted();
     members += 1;
     if (members > maxMembers) {

@@ -7,10 +7,14 @@ import { rolldown } from "rolldown";
 export const PROGRAMS: Readonly<Record<string, string>> = {
   "pipeline.js": "host/main.ts",
   "pipeline-program.js": "host/pipeline-main.ts",
+  "initctl.js": "host/main.ts",
+  "initctl-program.js": "host/initctl-main.ts",
   "runner.js": "host/runner-main.ts",
   "tree.js": "rbuilds/tree-main.ts",
   "supervisor.mjs": "enclave/supervisor-main.ts",
   "gateway.mjs": "enclave/gateway-main.ts",
+  "archive.mjs": "archive/archive-main.ts",
+  "initctl.mjs": "control/initctl-main.ts",
 };
 
 /** Bundles every program of PROGRAMS into `directory`, which holds nothing else afterwards. */

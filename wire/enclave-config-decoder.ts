@@ -14,6 +14,8 @@ import {
   type ServiceConfig,
   type ServiceUser,
 } from "./enclave-config.ts";
+import { CAPABILITIES, capabilityNumber } from "./capabilities.ts";
+import { LIMIT_KEYS, readLimits } from "./service-limits.ts";
 import { StrictObject } from "./strict-object.ts";
 
 export const MAX_CONFIG_BYTES = 1024 * 1024;
@@ -40,6 +42,9 @@ const SERVICE_KEYS = [
   "stopSignal",
   "stopGracePeriodMs",
   "healthcheck",
+  "limits",
+  "capabilities",
+  "netlink",
 ];
 const CONFIG_KEYS = [
   "version",
@@ -71,6 +76,18 @@ export function decodeEnclaveConfig(bytes: Uint8Array): EnclaveConfig {
   return config;
 }
 
+/**
+ * The services of a reload, checked as those of a whole configuration.
+ * @throws E_ENCLAVE_CONFIG
+ */
+export function decodeServices(values: readonly unknown[]): readonly ServiceConfig[] {
+  if (values.length > MAX_SERVICES) throw refuse(`config.services: has more than ${MAX_SERVICES} items`);
+  const services = values.map((value, index) => readService(value, `config.services[${index}]`));
+  checkNames(services);
+  checkDependencies(services);
+  return services;
+}
+
 function refuse(message: string): KitError {
   return new KitError("E_ENCLAVE_CONFIG", message);
 }
@@ -96,7 +113,7 @@ function readService(value: unknown, place: string): ServiceConfig {
     command,
     environment: readEnvironment(object.raw("environment"), `${place}.environment`),
     workingDir: object.text("workingDir", { pattern: ABSOLUTE }),
-    user: readUser(object.object("user", ["name", "uid", "gid", "groups", "home"])),
+    user: readUser(object.object("user", ["name", "uid", "gid", "groups", "home", "assigned"])),
     dependsOn: object.list("dependsOn", MAX_SERVICES, readDependency),
     restart: readRestart(object.object("restart", ["policy", "maximumRetries"]), `${place}.restart`),
     stopSignal,
@@ -104,7 +121,15 @@ function readService(value: unknown, place: string): ServiceConfig {
     ...(object.has("healthcheck")
       ? { healthcheck: readHealthcheck(object.raw("healthcheck"), `${place}.healthcheck`) }
       : {}),
+    limits: readLimits(object.object("limits", LIMIT_KEYS), refuse),
+    capabilities: object.list("capabilities", CAPABILITIES.length, readCapability),
+    ...(object.has("netlink") && object.boolean("netlink") ? { netlink: true as const } : {}),
   };
+}
+
+function readCapability(value: unknown, place: string): string {
+  if (typeof value === "string" && capabilityNumber(value) !== undefined) return value;
+  throw refuse(`${place}: is no capability`);
 }
 
 function readEnvironment(value: unknown, place: string): Record<string, string> {
@@ -124,6 +149,7 @@ function readUser(object: StrictObject): ServiceUser {
     gid: object.integer("gid", ID),
     groups: object.integers("groups", 64, ID),
     home: object.text("home", { pattern: ABSOLUTE }),
+    ...(object.has("assigned") && object.boolean("assigned") ? { assigned: true as const } : {}),
   };
 }
 

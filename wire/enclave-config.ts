@@ -37,6 +37,31 @@ export interface ServiceUser {
   /** Supplementary groups, ascending. */
   readonly groups: readonly number[];
   readonly home: string;
+  /** Nobody named a user: the build gave the service a uid of its own, and where there is only one uid it takes that. */
+  readonly assigned?: true;
+}
+
+/** Soft and hard value of one resource limit; null: unlimited. */
+export interface ResourceLimit {
+  readonly soft: number | null;
+  readonly hard: number | null;
+}
+
+/** What one service may use at most; absent: not limited beyond the whole enclave. */
+export interface ServiceLimits {
+  readonly memoryBytes?: number;
+  /** Processes and threads. */
+  readonly pids?: number;
+  /** For example 0.5. */
+  readonly cpus?: number;
+  /** CPU time of one run. */
+  readonly cpuTimeMs?: number;
+  /** Wall-clock time of one run. */
+  readonly runTimeMs?: number;
+  /** Bytes printed in one run. */
+  readonly outputBytes?: number;
+  /** By the names of setrlimit in lower case: nofile, core, fsize, ... */
+  readonly ulimits?: Readonly<Record<string, ResourceLimit>>;
 }
 
 export interface ServiceConfig {
@@ -54,6 +79,11 @@ export interface ServiceConfig {
   /** Time from the stop signal to SIGKILL. */
   readonly stopGracePeriodMs: number;
   readonly healthcheck?: Healthcheck;
+  readonly limits: ServiceLimits;
+  /** Names such as CAP_NET_BIND_SERVICE, sorted; everything else is taken away. */
+  readonly capabilities: readonly string[];
+  /** It may list network interfaces, for which programs open NETLINK_ROUTE sockets. */
+  readonly netlink?: true;
 }
 
 export interface EnclaveConfig {

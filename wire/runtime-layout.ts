@@ -1,13 +1,13 @@
 /**
  * Where the toolkit's own files lie inside every root file system, and the descriptors its processes inherit.
- * native/init.c and native/service-exec.c hold the same constants; a test compares them.
+ * native/common/layout.h holds the same constants; a test compares them.
  */
 export const RUNTIME = {
   /** Folder of everything below that is ours. */
   directory: "/opt/enclave",
   /** PID 1, static. */
   init: "/opt/enclave/init",
-  /** Sets groups, uid, no_new_privs and limits, then execs a service; static. */
+  /** Takes a service's identity, limits and confinement, then becomes its program; static. */
   serviceExec: "/opt/enclave/service-exec",
   /** Node's executable. */
   node: "/opt/enclave/bin/node",
@@ -17,6 +17,11 @@ export const RUNTIME = {
   /** Bundles. */
   supervisor: "/opt/enclave/supervisor.mjs",
   gateway: "/opt/enclave/gateway.mjs",
+  /** Copies files in and out; the supervisor starts one for each copy. */
+  archive: "/opt/enclave/archive.mjs",
+  initctl: "/opt/enclave/initctl.mjs",
+  /** Becomes Node with the bundle of the same name; static. */
+  initctlProgram: "/opt/enclave/bin/initctl",
   /** Arguments of the supervisor, one per line, at most 4096 bytes: what init executes. */
   supervisorArgv: "/opt/enclave/supervisor.argv",
   /** Kernel modules to load at boot, one path per line; optional. */

@@ -10,11 +10,21 @@
  */
 import { errorToJson, KitError } from "../core/errors.ts";
 import { isErrorCode } from "../core/error-table.ts";
+import type { ExecRequest } from "./control.ts";
+import {
+  type ArchiveRequest,
+  EXEC_KEYS,
+  readArchiveRequest,
+  readExecRequest,
+  readSessionId,
+  readTerminalSize,
+  type TerminalSize,
+} from "./session-frames.ts";
 import { StrictObject } from "./strict-object.ts";
 
 export const MAX_FRAME_BYTES = 1024 * 1024;
 /** Requests in progress at one time. */
-export const MAX_REQUESTS = 64;
+export const MAX_REQUESTS = 128;
 /** Longest wait of one read, in ms. */
 export const MAX_WAIT_MS = 30_000;
 /** Most bytes of log lines in one answer: even as JSON escapes they fit a frame. */
@@ -41,7 +51,16 @@ export interface LogsRead extends EventsRead {
 }
 
 export type SupervisorCall =
-  | { readonly method: "hello" | "listening" | "status" | "poweroff" }
+  | { readonly method: "hello" | "listening" | "alive" | "status" | "stats" | "poweroff" }
+  /** Services as wire/enclave-config.ts has them; absent: the image's own. */
+  | { readonly method: "reload"; readonly params: { readonly services?: readonly unknown[] } }
+  | { readonly method: "exec.create"; readonly params: ExecRequest }
+  | { readonly method: "archive.create"; readonly params: ArchiveRequest }
+  | { readonly method: "exec.start"; readonly params: { readonly id: number } & TerminalSize }
+  | { readonly method: "exec.resize"; readonly params: { readonly id: number } & TerminalSize }
+  | { readonly method: "exec.signal"; readonly params: { readonly id: number; readonly signal: string } }
+  /** Answers when the session has ended, or after `waitMs`. */
+  | { readonly method: "exec.wait"; readonly params: { readonly id: number; readonly waitMs: number } }
   | { readonly method: "events.read"; readonly params: EventsRead }
   | { readonly method: "logs.read"; readonly params: LogsRead }
   | {
@@ -57,6 +76,10 @@ export interface GatewaySettings {
   /** False in production: the control API is not opened. */
   readonly control: boolean;
   readonly ingressPorts: readonly number[];
+  /** Socket to which session streams connect (wire/session-frames.ts). */
+  readonly streamSocket: string;
+  /** Where the control API also listens inside the enclave, for initctl. */
+  readonly controlSocket: string;
 }
 
 /** Result of `events.read` and `logs.read`. */
@@ -133,39 +156,94 @@ function parseBody(body: Uint8Array): unknown {
 export function decodeRequest(value: unknown): SupervisorRequest {
   const object = new StrictObject(value, "request", ["id", "method", "params"], refuse);
   const id = object.integer("id", REQUEST_ID);
-  const method = object.word("method", METHODS);
-  switch (method) {
-    case "hello":
-    case "listening":
-    case "status":
-    case "poweroff":
-      object.object("params", []);
-      return { id, method };
-    case "events.read":
-      return { id, method, params: readEventsRead(object.object("params", ["after", "waitMs"])) };
-    case "logs.read":
-      return { id, method, params: readLogsRead(object.object("params", LOGS_READ_KEYS)) };
-    case "cancel":
-      return { id, method, params: { id: object.object("params", ["id"]).integer("id", REQUEST_ID) } };
-    default:
-      return { id, method, params: { name: object.object("params", ["name"]).text("name", SERVICE_NAME) } };
-  }
+  const read = READERS[object.word("method", METHODS)];
+  return { id, ...read(object) };
 }
 
-const METHODS = [
-  "hello",
-  "listening",
-  "status",
-  "poweroff",
-  "events.read",
-  "logs.read",
-  "cancel",
-  "service.start",
-  "service.stop",
-  "service.restart",
-] as const;
+type Method = SupervisorCall["method"];
+type Reader = (request: StrictObject) => SupervisorCall;
+
+const READERS: Readonly<Record<Method, Reader>> = {
+  hello: readNothing("hello"),
+  listening: readNothing("listening"),
+  alive: readNothing("alive"),
+  status: readNothing("status"),
+  stats: readNothing("stats"),
+  poweroff: readNothing("poweroff"),
+  reload: readReload,
+  "events.read": (request) => ({
+    method: "events.read",
+    params: readEventsRead(request.object("params", ["after", "waitMs"])),
+  }),
+  "logs.read": (request) => ({
+    method: "logs.read",
+    params: readLogsRead(request.object("params", LOGS_READ_KEYS)),
+  }),
+  cancel: (request) => ({
+    method: "cancel",
+    params: { id: request.object("params", ["id"]).integer("id", REQUEST_ID) },
+  }),
+  "service.start": readServiceCall("service.start"),
+  "service.stop": readServiceCall("service.stop"),
+  "service.restart": readServiceCall("service.restart"),
+  "exec.create": (request) => ({
+    method: "exec.create",
+    params: readExecRequest(request.object("params", EXEC_KEYS), refuse),
+  }),
+  "archive.create": (request) => ({
+    method: "archive.create",
+    params: readArchiveRequest(request.object("params", ["direction", "path"])),
+  }),
+  "exec.start": readSized("exec.start"),
+  "exec.resize": readSized("exec.resize"),
+  "exec.signal": readSignal,
+  "exec.wait": readWait,
+};
+const METHODS = Object.keys(READERS).filter((name): name is Method => Object.hasOwn(READERS, name));
+
+function readNothing(method: "hello" | "listening" | "alive" | "status" | "stats" | "poweroff"): Reader {
+  return (request) => {
+    request.object("params", []);
+    return { method };
+  };
+}
+
+function readServiceCall(method: "service.start" | "service.stop" | "service.restart"): Reader {
+  return (request) => ({
+    method,
+    params: { name: request.object("params", ["name"]).text("name", SERVICE_NAME) },
+  });
+}
+
+function readSized(method: "exec.start" | "exec.resize"): Reader {
+  return (request) => ({
+    method,
+    params: readTerminalSize(request.object("params", ["id", "rows", "columns"])),
+  });
+}
+
+function readReload(request: StrictObject): SupervisorCall {
+  const params = request.object("params", ["services"]);
+  if (!params.has("services")) return { method: "reload", params: {} };
+  return { method: "reload", params: { services: params.list("services", MAX_SERVICES, (item) => item) } };
+}
+
+function readSignal(request: StrictObject): SupervisorCall {
+  const params = request.object("params", ["id", "signal"]);
+  const signal = params.text("signal", { pattern: /^SIG[A-Z0-9]{1,12}$/ });
+  return { method: "exec.signal", params: { id: readSessionId(params), signal } };
+}
+
+function readWait(request: StrictObject): SupervisorCall {
+  const params = request.object("params", ["id", "waitMs"]);
+  const waitMs = params.integer("waitMs", { minimum: 0, maximum: MAX_WAIT_MS });
+  return { method: "exec.wait", params: { id: readSessionId(params), waitMs } };
+}
+
+const SETTINGS_KEYS = ["control", "ingressPorts", "streamSocket", "controlSocket"];
 const LOGS_READ_KEYS = ["after", "waitMs", "services", "limitBytes", "tail"];
 const SERVICE_NAME = { maximum: 64 };
+const MAX_SERVICES = 256;
 
 function readEventsRead(object: StrictObject): EventsRead {
   return {
@@ -198,9 +276,15 @@ export function decodeAnswer(value: unknown): SupervisorAnswer {
 
 /** @throws E_ENCLAVE_FRAME */
 export function decodeGatewaySettings(value: unknown): GatewaySettings {
-  const object = new StrictObject(value, "settings", ["control", "ingressPorts"], refuse);
+  const object = new StrictObject(value, "settings", SETTINGS_KEYS, refuse);
   const port = { minimum: 1, maximum: 65_535 };
-  return { control: object.boolean("control"), ingressPorts: object.integers("ingressPorts", 1024, port) };
+  const path = { pattern: /^\//, maximum: 107 };
+  return {
+    control: object.boolean("control"),
+    ingressPorts: object.integers("ingressPorts", 1024, port),
+    streamSocket: object.text("streamSocket", path),
+    controlSocket: object.text("controlSocket", path),
+  };
 }
 
 /** Entries stay unparsed: the gateway only passes them on. @throws E_ENCLAVE_FRAME */

@@ -46,6 +46,11 @@ export const CONFIG_ERRORS = {
     meaning: "A service has no command, and the image has neither ENTRYPOINT nor CMD.",
     hint: "Give the service a command.",
   },
+  E_CONFIG_ISOLATION: {
+    exit: EXIT.usage,
+    meaning: "In production every service needs a user of its own that is not root.",
+    hint: "Leave `user:` out, so that the service gets a uid of its own, or name another user.",
+  },
   E_CONFIG_UNSUPPORTED: {
     exit: EXIT.usage,
     meaning: "The configuration asks for something that the chosen backend or this release cannot do.",

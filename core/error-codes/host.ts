@@ -1,6 +1,16 @@
 import { EXIT, type ErrorEntry } from "./error-entry.ts";
 
 export const HOST_ERRORS = {
+  E_RELOAD_IMAGE: {
+    exit: EXIT.conflict,
+    meaning: "A reload would need other files than those of the image that runs.",
+    hint: "Take the enclave down and up again, or undo the change of `image:` or of the files that it copies.",
+  },
+  E_BACKEND_LIMITS: {
+    exit: EXIT.environment,
+    meaning: "A production image cannot be kept within its resources on this machine.",
+    hint: "Run as root on a machine with cgroups, or use `mode: development`.",
+  },
   E_NATIVE_COMPILER: {
     exit: EXIT.environment,
     meaning: "There is no C compiler, or no static C library, to build the native programs with.",
@@ -20,6 +30,11 @@ export const HOST_ERRORS = {
     exit: EXIT.notFound,
     meaning: "There is no enclave of that name.",
     hint: "`pipeline ps --all` lists the enclaves.",
+  },
+  E_HOST_NOT_RUNNING: {
+    exit: EXIT.conflict,
+    meaning: "The enclave does not run, so nothing in it can be asked or changed.",
+    hint: "`pipeline status NAME` says how it ended; start it again with `pipeline up`.",
   },
   E_HOST_PORT_IN_USE: {
     exit: EXIT.conflict,

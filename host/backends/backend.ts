@@ -8,6 +8,8 @@
 import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
 
+import type { LimitStatus } from "../../wire/control.ts";
+
 /** How the machine's process ended. */
 export interface MachineExit {
   /** Exit status, or null when killed by `signal`. */
@@ -17,6 +19,8 @@ export interface MachineExit {
 }
 
 export interface Machine extends AsyncDisposable {
+  /** What the whole machine may use, and whether that holds. */
+  readonly limits: readonly LimitStatus[];
   /** Hears connections that the enclave opens to `port` of the host. Call before `start`: init dials at once. */
   onConnect(port: number, handler: (socket: Socket) => void): Promise<void>;
   /** @throws E_BACKEND_LAUNCH and its more exact relatives. */

@@ -1,5 +1,5 @@
 import type { Toolkit } from "../controller/toolkit.ts";
-import type { Terminal } from "./terminal.ts";
+import type { Terminal } from "../../core/terminal.ts";
 
 /** What every command gets from the program. */
 export interface CommandContext {

@@ -1,6 +1,6 @@
 import { formatPortMapping } from "../config/port-mapping.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
-import { renderAge, renderTable } from "./table.ts";
+import { renderAge, renderTable } from "../../core/text-table.ts";
 
 /** What the backend keeps from this host. Only the hardware keeps anything. */
 const PROTECTION = "none";
@@ -17,12 +17,13 @@ export function describePort(port: EnclaveRecord["ports"][number]): string {
 }
 
 export function describeStatus(record: EnclaveRecord, nowMs: number): string {
-  const kept = record.isolated === false ? "not isolated: all services share one user id" : undefined;
   const lines = [
     `${record.name}: ${record.state}${record.reason === null ? "" : ` (${record.reason})`}`,
     `  backend      ${record.backend}, ${record.mode}, attestation ${record.attestation}`,
     `  protection   ${PROTECTION} against this host: the local backend is for development`,
-    ...(kept === undefined ? [] : [`  isolation    ${kept}`]),
+    ...describeIsolation(record).map((line) => `  isolation    ${line}`),
+    ...describeBrokenLimits(record).map((line) => `  limits       ${line}`),
+    ...(record.overridden ? ["  services     overridden by a reload; the image has others"] : []),
     `  image        ${record.image.slice(0, 16)}  from ${record.file}`,
     `  age          ${renderAge(nowMs - record.createdAt)}, runner ${record.runner.pid ?? "-"}`,
     ...record.ports.map((port) => `  port         ${describePort(port)}`),
@@ -36,4 +37,23 @@ export function describeStatus(record: EnclaveRecord, nowMs: number): string {
     service.reason ?? "",
   ]);
   return rows.length === 0 ? lines.join("\n") : `${lines.join("\n")}\n${renderTable(rows)}`;
+}
+
+function describeIsolation({ isolated, services }: EnclaveRecord): string[] {
+  if (isolated === false) return ["not isolated: all services share one user id"];
+  return services.flatMap(({ name, notIsolated }) =>
+    notIsolated === null ? [] : [`service ${name} is not isolated: it ${notIsolated}`],
+  );
+}
+
+/** Limits that hold need no words. */
+function describeBrokenLimits({ limits, services }: EnclaveRecord): string[] {
+  const lines = (whose: string, list: EnclaveRecord["limits"]): string[] =>
+    list
+      .filter((limit) => !limit.enforced)
+      .map(({ name, why }) => `${name} of ${whose} not enforced: ${why ?? "unknown"}`);
+  return [
+    ...lines("the enclave", limits),
+    ...services.flatMap((service) => lines(`service ${service.name}`, service.limits)),
+  ];
 }

@@ -5,7 +5,7 @@ import { followLogs, readLogs } from "../controller/log-reader.ts";
 import type { HostLogEntry } from "../runner/log-writer.ts";
 import { enclavePaths } from "../state/enclave-paths.ts";
 import type { CommandContext, GetContext } from "./command-context.ts";
-import { renderLogEntry } from "./render-logs.ts";
+import { renderLogEntry } from "../../control/render-logs.ts";
 import { parseDuration } from "./up.ts";
 
 /** How often a follower looks whether the enclave still lives. */
@@ -38,7 +38,23 @@ export function createLogsCommand(getContext: GetContext): Command {
       "after",
       "\nExamples:\n  pipeline logs hello -f\n  pipeline logs counter -s redis --tail 20 --since 1h",
     )
-    .action(async (name: string, flags: LogsFlags) => await runLogs(getContext(), name, flags));
+    .action(async (name: string, flags: LogsFlags) => await showLogs(getContext(), name, flags));
+}
+
+/** The output of init and of what runs before the services: the machine's console. */
+export function createConsoleCommand(getContext: GetContext): Command {
+  return new Command("console")
+    .description("show the console of the machine: what init said")
+    .argument("<name>", "name of the enclave")
+    .option("-f, --follow", "go on with what comes, until the enclave ends")
+    .option("-n, --tail <lines>", "only the last lines", parseCount)
+    .option("-t, --timestamps", "show the time of each line")
+    .option("--json", "one JSON object a line")
+    .addHelpText("after", "\nExamples:\n  pipeline console hello\n  pipeline console hello -f")
+    .action(
+      async (name: string, flags: LogsFlags) =>
+        await showLogs(getContext(), name, { ...flags, service: ["console"] }),
+    );
 }
 
 function collect(value: string, earlier: readonly string[] = []): string[] {
@@ -50,7 +66,7 @@ function parseCount(text: string): number {
   return Number(text);
 }
 
-async function runLogs(context: CommandContext, name: string, flags: LogsFlags): Promise<void> {
+async function showLogs(context: CommandContext, name: string, flags: LogsFlags): Promise<void> {
   const { toolkit } = context;
   await inspectEnclave(toolkit.stateDir, name);
   const directory = enclavePaths(toolkit.stateDir, name).logs;

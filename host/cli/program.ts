@@ -1,13 +1,16 @@
 /** The command line: global options, all commands, and how misuse is told. */
-import { Command, type CommanderError } from "commander";
+import { Command } from "commander";
 
-import { KitError } from "../../core/errors.ts";
-import { createCompletionCommand } from "./completion.ts";
+import { createCompletionCommand } from "../../control/completion-command.ts";
 import type { GetContext } from "./command-context.ts";
+import { createCopyCommand } from "./copy.ts";
 import { createDoctorCommand } from "./doctor.ts";
+import { createAttachCommand, createEventsCommand } from "./follow.ts";
+import { createExecCommand } from "./exec.ts";
 import { createInitCommand } from "./init.ts";
-import { createLogsCommand } from "./logs.ts";
+import { createConsoleCommand, createLogsCommand } from "./logs.ts";
 import { createPsCommand, createStatusCommand } from "./ps.ts";
+import { createStatsCommand } from "./stats.ts";
 import { createDownCommand, createStopCommand } from "./stop.ts";
 import { createUpCommand } from "./up.ts";
 import { createValidateCommand } from "./validate.ts";
@@ -43,6 +46,12 @@ export function createProgram({ version, getContext }: ProgramOptions): Command 
     createPsCommand(getContext),
     createStatusCommand(getContext),
     createLogsCommand(getContext),
+    createConsoleCommand(getContext),
+    createEventsCommand(getContext),
+    createStatsCommand(getContext),
+    createExecCommand(getContext),
+    createAttachCommand(getContext),
+    createCopyCommand(getContext),
     createStopCommand(getContext),
     createDownCommand(getContext),
     createDoctorCommand(getContext),
@@ -53,11 +62,4 @@ export function createProgram({ version, getContext }: ProgramOptions): Command 
     command.exitOverride().configureOutput({ writeErr: () => undefined });
   program.showSuggestionAfterError(true);
   return program;
-}
-
-/** What commander refuses, as our own refusal; undefined where it only printed help or the version. */
-export function toUsageError(error: CommanderError): KitError | undefined {
-  if (error.exitCode === 0 || error.code === "commander.help") return undefined;
-  const message = error.message.replace(/^error: /, "");
-  return new KitError("E_USAGE", message, { cause: error });
 }

@@ -4,7 +4,7 @@ import { inspectEnclave, isLive, listEnclaves } from "../controller/inspect.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import type { GetContext } from "./command-context.ts";
 import { describePort, describeStatus, toStatusJson } from "./describe-record.ts";
-import { renderAge, renderTable } from "./table.ts";
+import { renderAge, renderTable } from "../../core/text-table.ts";
 
 export function createPsCommand(getContext: GetContext): Command {
   return new Command("ps")

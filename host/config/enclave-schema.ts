@@ -1,7 +1,7 @@
 /** The whole of enclave.yaml. Unknown keys are errors; keys of later releases are refused by name (later-keys.ts). */
 import { z } from "zod";
 
-import { parseBytes } from "./quantities.ts";
+import { Bytes } from "./limits-schema.ts";
 import { parsePortMapping } from "./port-mapping.ts";
 import { AbsolutePath, ServiceName, ServiceSchema } from "./service-schema.ts";
 
@@ -13,13 +13,6 @@ export const EnclaveName = z
     /^[a-z0-9][a-z0-9-]{0,31}$/,
     "a name has 1 to 32 of a-z, 0-9 and -, and begins with a letter or digit",
   );
-
-const Bytes = z.union([z.string(), z.number().int().positive()]).transform((value, context) => {
-  const bytes = typeof value === "number" ? value : parseBytes(value);
-  if (bytes !== undefined) return bytes;
-  context.addIssue({ code: "custom", message: `${JSON.stringify(value)} is no size: write 512MiB or 1GiB` });
-  return z.NEVER;
-});
 
 const PackageName = z.string().regex(/^[a-z0-9][a-z0-9+.-]{1,127}$/, "is no name of a Debian package");
 

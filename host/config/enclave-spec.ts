@@ -1,4 +1,9 @@
-import type { DependencyCondition, Healthcheck, RestartPolicy } from "../../wire/enclave-config.ts";
+import type {
+  DependencyCondition,
+  Healthcheck,
+  RestartPolicy,
+  ServiceLimits,
+} from "../../wire/enclave-config.ts";
 import type { ImageSpec } from "../../wire/image-spec.ts";
 
 /** A service of enclave.yaml with defaults filled in; what only the image knows (its users, ENTRYPOINT) is open. */
@@ -17,6 +22,10 @@ export interface ServiceSpec {
   readonly stopSignal: string;
   readonly stopGracePeriodMs: number;
   readonly healthcheck?: Healthcheck;
+  readonly limits: ServiceLimits;
+  /** Names such as CAP_NET_BIND_SERVICE, sorted. */
+  readonly capabilities: readonly string[];
+  readonly netlink: boolean;
 }
 
 export interface PortSpec {

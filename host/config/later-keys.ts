@@ -13,11 +13,6 @@ const LATER_KEYS: readonly (readonly [YamlPath, string])[] = [
   [["image", "sources"], "package sources"],
   [["resources", "cpu_ids"], "the nitro backend"],
   [["resources", "numa_node"], "the nitro backend"],
-  [["services", "*", "mem_limit"], "limits of services"],
-  [["services", "*", "pids_limit"], "limits of services"],
-  [["services", "*", "cpus"], "limits of services"],
-  [["services", "*", "ulimits"], "limits of services"],
-  [["services", "*", "cap_add"], "capabilities of services"],
   [["services", "*", "nsm"], "attestation by services"],
 ];
 

@@ -5,6 +5,7 @@ import { dirname, resolve } from "node:path";
 import { isErrno, KitError } from "../../core/errors.ts";
 import { readYamlFile, type YamlFile, type YamlPath } from "../../core/yaml-file.ts";
 import type { BaseSpec, ImageSpec } from "../../wire/image-spec.ts";
+import { toLimits } from "./limits-schema.ts";
 import { decodeYaml } from "./decode-yaml.ts";
 import { checkDependencies } from "./dependency-check.ts";
 import { EnclaveSchema, type EnclaveYaml } from "./enclave-schema.ts";
@@ -52,6 +53,9 @@ function toServiceSpec(name: string, service: EnclaveYaml["services"][string]): 
     stopSignal: service.stop_signal,
     stopGracePeriodMs: service.stop_grace_period,
     ...(service.healthcheck === undefined ? {} : { healthcheck: service.healthcheck }),
+    limits: toLimits(service),
+    capabilities: service.cap_add,
+    netlink: service.netlink,
   };
 }
 

@@ -3,10 +3,10 @@ import { constants } from "node:os";
 import { z } from "zod";
 
 import type { Healthcheck, HealthTest, RestartPolicy } from "../../wire/enclave-config.ts";
-import { parseDurationMs } from "./quantities.ts";
+import { LIMIT_FIELDS } from "./limits-schema.ts";
+import { Duration } from "./duration-schema.ts";
 
 const MAX_ARGUMENTS = 256;
-const MAX_DURATION_WORDS = "write a duration such as 500ms, 10s or 1m30s";
 
 /** Names under which the output of our own processes is shown. */
 const RESERVED_NAMES = ["console", "gateway", "init", "supervisor"];
@@ -25,16 +25,6 @@ export const AbsolutePath = Text.regex(
   /^\/(?!.*(?:^|\/)\.\.(?:\/|$))/,
   "write an absolute path without ..",
 ).max(4096);
-
-export const Duration = z.string().transform((text, context) => {
-  const durationMs = parseDurationMs(text);
-  if (durationMs !== undefined) return durationMs;
-  context.addIssue({
-    code: "custom",
-    message: `${JSON.stringify(text)} is no duration: ${MAX_DURATION_WORDS}`,
-  });
-  return z.NEVER;
-});
 
 const Arguments = z
   .array(z.union([Text, z.number()]).transform(String), {
@@ -159,6 +149,7 @@ export const ServiceSchema = z.strictObject({
   stop_signal: Signal.default("SIGTERM"),
   stop_grace_period: Duration.default(10_000),
   healthcheck: HealthcheckSchema.optional(),
+  ...LIMIT_FIELDS,
 });
 
 function splitOnce(text: string, separator: string): [string, string] {

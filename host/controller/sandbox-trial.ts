@@ -8,6 +8,7 @@ import { chooseIdMap, hostRootUid } from "../backends/local/id-map.ts";
 import { LocalMachine } from "../backends/local/local-machine.ts";
 import type { Toolkit } from "./toolkit.ts";
 
+const MEMORY_BYTES = 64 * 1024 ** 2;
 const TMPFS_BYTES = 16 * 1024 ** 2;
 
 /** @throws E_HOST_USER_NAMESPACES, E_BACKEND_LAUNCH, E_DISK_FULL, the signal's reason */
@@ -19,12 +20,15 @@ export async function trySandbox({ nativeDir, caller }: Toolkit, signal: AbortSi
   const rootUid = hostRootUid(map, caller.uid);
   const machine = cleanup.use(
     await LocalMachine.open({
+      name: "doctor",
       plan: {
         map,
         tree: await writeTree(join(directory, "tree"), join(nativeDir, "init"), rootUid),
         rootUid,
         hostBinds: [],
         tmpfsBytes: TMPFS_BYTES,
+        memoryBytes: MEMORY_BYTES,
+        cpus: 1,
       },
       launcher: join(nativeDir, "launcher"),
       vsockDirectory: join(directory, "vsock"),

@@ -10,6 +10,8 @@ import { askStop, awaitGone, runnerOf } from "./runner-client.ts";
 const RUNNER_MARGIN_MS = 5_000;
 /** Longest ordered stop: the supervisor's own bound and init's after it. */
 export const MAX_STOP_MS = 130_000;
+/** A runner that does not answer on its own socket hangs, or is stopped; it gets this much of the benefit of the doubt. */
+const DEAF_TIMEOUT_MS = 10_000;
 const AT_ONCE = 4;
 
 /** Stops in order and keeps the record. @returns the record afterwards. @throws E_HOST_NOT_FOUND, E_DEADLINE */
@@ -21,8 +23,12 @@ export async function stopEnclave(
   const record = await inspectEnclave(stateDir, name);
   const identity = runnerOf(record);
   if (!isLive(record) || identity === undefined) return record;
-  await askStop(stateDir, name).catch(() => signalRunner(identity, "SIGTERM"));
-  await awaitEnd(identity, timeoutMs);
+  const isHeard = await askStop(stateDir, name).then(
+    () => true,
+    () => false,
+  );
+  if (!isHeard) await signalRunner(identity, "SIGTERM");
+  await awaitEnd(identity, isHeard ? timeoutMs : Math.min(timeoutMs, DEAF_TIMEOUT_MS));
   return await inspectEnclave(stateDir, name);
 }
 

@@ -8,11 +8,9 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import { KitError } from "../../core/errors.ts";
-import { assembleImage } from "../../rbuilds/assemble.ts";
 import type { BuiltImage } from "../../rbuilds/built-image.ts";
 import { planLocal } from "../backends/local/local-plan.ts";
 import type { EnclaveSpec, PortSpec } from "../config/enclave-spec.ts";
-import { toEnclaveConfig } from "../image/enclave-config.ts";
 import { encodeStopRequest, type RunRequest } from "../runner/run-request.ts";
 import { enclavePaths } from "../state/enclave-paths.ts";
 import { identifyProcess, type ProcessIdentity } from "../process-identity.ts";
@@ -25,6 +23,7 @@ import {
   removeEnclave,
   writeFirstRecord,
 } from "../state/record-store.ts";
+import { buildImage } from "./image-build.ts";
 import { correctLocked, findEnclave, isLive } from "./inspect.ts";
 import { stopTimeoutMs } from "./stop-timeout.ts";
 import type { Toolkit } from "./toolkit.ts";
@@ -61,6 +60,7 @@ export async function startEnclave(toolkit: Toolkit, options: UpOptions): Promis
   const plan = await planLocal({
     image,
     memoryBytes: options.spec.resources.memoryBytes,
+    cpus: options.spec.resources.cpus,
     cacheDir: toolkit.cacheDir,
     caller: toolkit.caller,
     programs: {
@@ -89,31 +89,6 @@ export async function startEnclave(toolkit: Toolkit, options: UpOptions): Promis
     await removeEnclave(toolkit.stateDir, options.name);
     throw error;
   }
-}
-
-async function buildImage(toolkit: Toolkit, { spec, signal, onProgress }: UpOptions): Promise<BuiltImage> {
-  const { services, ports, logs, singleUser, mode, attestation, name } = spec;
-  const request = {
-    image: spec.image,
-    hostname: name,
-    configurationInput: { services, ports, logs, singleUser, mode, attestation, name },
-    configure: async (facts: Parameters<typeof toEnclaveConfig>[1]) => await toEnclaveConfig(spec, facts),
-  };
-  return await assembleImage(request, {
-    cacheDir: toolkit.cacheDir,
-    lockDir: join(toolkit.stateDir, "locks"),
-    architecture: toolkit.architecture,
-    proxies: toolkit.proxies,
-    runtime: {
-      node: toolkit.node,
-      init: join(toolkit.nativeDir, "init"),
-      serviceExec: join(toolkit.nativeDir, "service-exec"),
-      supervisor: join(toolkit.distDir, "supervisor.mjs"),
-      gateway: join(toolkit.distDir, "gateway.mjs"),
-    },
-    signal,
-    onProgress,
-  });
 }
 
 /** Early, so that a taken name costs no build. */
@@ -160,11 +135,15 @@ function firstRecord({ spec, name, ports }: UpOptions, image: BuiltImage): Encla
       restarts: 0,
       health: "none",
       reason: null,
-      limits: null,
+      notIsolated: null,
+      limits: [],
     })),
     supervisor: { restarts: 0 },
     gateway: { restarts: 0 },
+    limits: [],
     image: image.digest,
+    imageFiles: image.filesDigest,
+    overridden: false,
     file: spec.file,
     createdAt: Date.now(),
     error: null,

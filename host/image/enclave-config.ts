@@ -1,26 +1,66 @@
 /** The measured configuration of a spec, once the image's users and defaults are known. */
 import { KitError } from "../../core/errors.ts";
 import type { ImageFacts } from "../../rbuilds/image-facts.ts";
-import { CONFIG_VERSION, type EnclaveConfig, type ServiceConfig } from "../../wire/enclave-config.ts";
+import {
+  CONFIG_VERSION,
+  type EnclaveConfig,
+  type ServiceConfig,
+  type ServiceUser,
+} from "../../wire/enclave-config.ts";
+import { describeSharing } from "../../wire/isolation.ts";
 import { RUNTIME } from "../../wire/runtime-layout.ts";
+import { assignUsers } from "./assigned-user.ts";
 import type { EnclaveSpec, ServiceSpec } from "../config/enclave-spec.ts";
 
 /** Where programs without a slash are looked up unless the image or the service says otherwise. */
 const DEFAULT_PATH = `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${RUNTIME.binaries}`;
 
+/** As the USER of an image, with or without a group. */
+const ROOT = /^(?:root|0+)(?::.*)?$/;
+
 export async function toEnclaveConfig(spec: EnclaveSpec, facts: ImageFacts): Promise<EnclaveConfig> {
-  const services = spec.services.length > 0 ? spec.services : [defaultService(spec.name)];
+  const specs = spec.services.length > 0 ? spec.services : [defaultService(spec.name)];
   const ports = new Set(spec.ports.map((port) => port.servicePort));
+  const userless = specs.filter((service) => userOf(service, facts) === undefined);
+  const assigned = assignUsers(userless.map((service) => service.name));
+  const services = await Promise.all(
+    specs.map(async (service) =>
+      toServiceConfig(service, facts, await resolveUser(service, facts, assigned)),
+    ),
+  );
+  if (spec.mode === "production") assertOwnUsers(services);
   return {
     version: CONFIG_VERSION,
     name: spec.name,
     mode: spec.mode,
     attestation: spec.attestation,
-    services: await Promise.all(services.map((service) => toServiceConfig(service, facts))),
+    services,
     ingressPorts: [...ports].sort((a, b) => a - b),
     logs: spec.logs,
     singleUser: spec.singleUser,
   };
+}
+
+/** What the YAML or the image names; an image that says root says nothing about whom the service should be. */
+function userOf(service: ServiceSpec, { defaults }: ImageFacts): string | undefined {
+  if (service.user !== undefined) return service.user;
+  return defaults.user === undefined || ROOT.test(defaults.user) ? undefined : defaults.user;
+}
+
+async function resolveUser(
+  service: ServiceSpec,
+  facts: ImageFacts,
+  assigned: ReadonlyMap<string, ServiceUser>,
+): Promise<ServiceUser> {
+  return assigned.get(service.name) ?? (await facts.resolveUser(userOf(service, facts) ?? "0"));
+}
+
+/** @throws E_CONFIG_ISOLATION where services could reach the enclave or each other. */
+function assertOwnUsers(services: readonly ServiceConfig[]): void {
+  for (const service of services) {
+    const why = describeSharing(service, services);
+    if (why !== null) throw new KitError("E_CONFIG_ISOLATION", `service ${service.name} ${why}`);
+  }
 }
 
 /** An OCI image without `services:` is one service that runs what the image says. */
@@ -32,21 +72,27 @@ function defaultService(name: string): ServiceSpec {
     restart: { policy: "no" },
     stopSignal: "SIGTERM",
     stopGracePeriodMs: 10_000,
+    limits: {},
+    capabilities: [],
+    netlink: false,
   };
 }
 
-async function toServiceConfig(service: ServiceSpec, facts: ImageFacts): Promise<ServiceConfig> {
+function toServiceConfig(service: ServiceSpec, facts: ImageFacts, user: ServiceUser): ServiceConfig {
   return {
     name: service.name,
     command: commandOf(service, facts),
     environment: { PATH: DEFAULT_PATH, ...facts.defaults.env, ...service.environment },
     workingDir: service.workingDir ?? facts.defaults.workingDir ?? "/",
-    user: await facts.resolveUser(service.user ?? facts.defaults.user ?? "0"),
+    user,
     dependsOn: service.dependsOn,
     restart: service.restart,
     stopSignal: service.stopSignal,
     stopGracePeriodMs: service.stopGracePeriodMs,
     ...(service.healthcheck === undefined ? {} : { healthcheck: service.healthcheck }),
+    limits: service.limits,
+    capabilities: service.capabilities,
+    ...(service.netlink ? { netlink: true } : {}),
   };
 }
 

@@ -2,7 +2,7 @@
  * One runner owns one enclave on the host: machine, listeners, logs, record. `run` is its whole life: open everything,
  * start the machine, follow it until it ends, close everything.
  */
-import { toKitError, errorToJson } from "../../core/errors.ts";
+import { errorToJson, KitError, toKitError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import { type IngressListener, openIngressListener } from "../../pf-proxy/ingress-listener.ts";
 import type { InitLine } from "../../wire/init-line.ts";
@@ -76,6 +76,8 @@ export class Runner {
     const ended = new AbortController();
     owned.defer(() => ended.abort());
     const machine = owned.use(await this.#openMachine(ended.signal));
+    keeper.update({ limits: machine.limits });
+    if (request.record.mode === "production") assertLimits(machine);
     const listeners = await this.#openListeners(owned, machine, ended.signal);
     keeper.update({
       ports: request.ports.map((port, index) => ({ ...port, hostPort: listeners[index]?.hostPort ?? 0 })),
@@ -107,6 +109,7 @@ export class Runner {
   async #openMachine(signal: AbortSignal): Promise<Machine> {
     const { request, paths, log } = this.#options;
     const machine = await LocalMachine.open({
+      name: request.record.name,
       plan: request.plan,
       launcher: request.launcher,
       vsockDirectory: paths.vsock,
@@ -203,6 +206,7 @@ export class Runner {
         ? {}
         : {
             isolated: status.isolated,
+            overridden: status.overridden,
             services: status.services,
             supervisor: { restarts: status.supervisor.restarts },
             gateway: status.gateway,
@@ -218,4 +222,14 @@ export class Runner {
       services: services.map((service) => ({ ...service, pid: null, state: "stopped", health: "none" })),
     };
   }
+}
+
+/** @throws E_BACKEND_LIMITS */
+function assertLimits({ limits }: Machine): void {
+  const broken = limits.find((limit) => !limit.enforced);
+  if (broken === undefined) return;
+  throw new KitError(
+    "E_BACKEND_LIMITS",
+    `${broken.name} of the enclave cannot be limited: ${broken.why ?? ""}`,
+  );
 }

@@ -1,18 +1,20 @@
 /** Decoders for what an enclave tells its runner, by hand: the runner stays small, and believes nothing. */
 import { KitError } from "../../core/errors.ts";
-import type { HealthName, ServiceStateName } from "../../wire/control.ts";
+import type { HealthName, LimitName, LimitStatus, ServiceStateName } from "../../wire/control.ts";
 import type { ServiceRecord } from "../state/enclave-record.ts";
 import type { HostLogEntry } from "./log-writer.ts";
 import { toOneLine } from "./one-line.ts";
 
 const STATES: readonly ServiceStateName[] = ["waiting", "starting", "running", "stopping", "exited", "failed", "backoff", "crash_loop", "stopped", "blocked"]; // prettier-ignore
 const HEALTHS: readonly HealthName[] = ["none", "starting", "healthy", "unhealthy"];
+const LIMITS: readonly LimitName[] = ["memory", "pids", "cpus", "cpu_time", "run_time", "output"];
 const MAX_SERVICES = 1024;
 const MAX_TEXT = 1024;
 
 export interface ToldStatus {
   readonly isolated: boolean;
   readonly stopping: boolean;
+  readonly overridden: boolean;
   readonly supervisor: { readonly restarts: number; readonly previousExit: string | null };
   readonly gateway: { readonly restarts: number };
   readonly services: readonly ServiceRecord[];
@@ -30,6 +32,7 @@ export function decodeStatus(value: unknown): ToldStatus {
   return {
     isolated: status["isolated"] === true,
     stopping: status["stopping"] === true,
+    overridden: status["overridden"] === true,
     supervisor: {
       restarts: count(supervisor["restarts"]),
       previousExit: textOrNull(supervisor["previousExit"]),
@@ -52,8 +55,20 @@ function decodeService(service: Fields): ServiceRecord {
     health,
     reason:
       textOrNull(service["reason"]) ?? (health === "unhealthy" ? textOrNull(service["healthDetail"]) : null),
-    limits: null,
+    notIsolated: textOrNull(service["notIsolated"]),
+    limits: decodeLimits(service["limits"]),
   };
+}
+
+function decodeLimits(value: unknown): readonly LimitStatus[] {
+  if (!Array.isArray(value) || value.length > LIMITS.length) throw refusal("limits of a service");
+  return value.map((item: unknown) => {
+    const limit = fieldsOf(item, "limit");
+    const name = LIMITS.find((one) => one === limit["name"]);
+    const amount = limit["value"];
+    if (name === undefined || typeof amount !== "number" || !(amount > 0)) throw refusal("a limit");
+    return { name, value: amount, enforced: limit["enforced"] === true, why: textOrNull(limit["why"]) };
+  });
 }
 
 /** An entry of the log stream with its number, or the count of entries that were lost. @throws E_HOST_CONTROL */

@@ -1,6 +1,6 @@
 /** What is known of an enclave: written by its runner, read by everything else, and what `status --json` prints. */
 import type { ErrorJson } from "../../core/errors.ts";
-import type { HealthName, ServiceStateName } from "../../wire/control.ts";
+import type { HealthName, LimitStatus, ServiceStateName } from "../../wire/control.ts";
 import type { PortSpec } from "../config/enclave-spec.ts";
 
 export const RECORD_VERSION = 1;
@@ -21,8 +21,9 @@ export interface ServiceRecord {
   readonly restarts: number;
   readonly health: HealthName;
   readonly reason: string | null;
-  /** This release enforces none. */
-  readonly limits: null;
+  /** Why it is not kept apart from the others, null if it is. */
+  readonly notIsolated: string | null;
+  readonly limits: readonly LimitStatus[];
 }
 
 export interface EnclaveRecord {
@@ -37,11 +38,17 @@ export interface EnclaveRecord {
   readonly isolated: boolean | null;
   readonly runner: { readonly pid: number | null; readonly startTicks: number | null };
   readonly ports: readonly PortSpec[];
+  /** Of the whole enclave. */
+  readonly limits: readonly LimitStatus[];
   readonly services: readonly ServiceRecord[];
   readonly supervisor: { readonly restarts: number };
   readonly gateway: { readonly restarts: number };
   /** Digest of the image's manifest. */
   readonly image: string;
+  /** Digest of its files without the configuration, which a reload may replace. */
+  readonly imageFiles: string;
+  /** True while development overrides are in force instead of the image's own services. */
+  readonly overridden: boolean;
   /** The enclave.yaml. */
   readonly file: string;
   /** Milliseconds since the epoch. */

@@ -14,6 +14,13 @@ const MAX_RECORD_BYTES = 4 * 1024 * 1024;
 const Count = z.number().int().min(0);
 const ServiceStates = z.enum(["waiting", "starting", "running", "stopping", "exited", "failed", "backoff", "crash_loop", "stopped", "blocked", "unknown"]); // prettier-ignore
 
+const LimitSchema = z.strictObject({
+  name: z.enum(["memory", "pids", "cpus", "cpu_time", "run_time", "output"]),
+  value: z.number(),
+  enforced: z.boolean(),
+  why: z.string().nullable(),
+});
+
 const RecordSchema = z.strictObject({
   version: z.literal(RECORD_VERSION),
   name: z.string(),
@@ -25,6 +32,7 @@ const RecordSchema = z.strictObject({
   isolated: z.boolean().nullable(),
   runner: z.strictObject({ pid: Count.nullable(), startTicks: Count.nullable() }),
   ports: z.array(z.strictObject({ hostAddress: z.string(), hostPort: Count, servicePort: Count })),
+  limits: z.array(LimitSchema),
   services: z.array(
     z.strictObject({
       name: z.string(),
@@ -33,12 +41,15 @@ const RecordSchema = z.strictObject({
       restarts: Count,
       health: z.enum(["none", "starting", "healthy", "unhealthy"]),
       reason: z.string().nullable(),
-      limits: z.null(),
+      notIsolated: z.string().nullable(),
+      limits: z.array(LimitSchema),
     }),
   ),
   supervisor: z.strictObject({ restarts: Count }),
   gateway: z.strictObject({ restarts: Count }),
   image: z.string(),
+  imageFiles: z.string(),
+  overridden: z.boolean(),
   file: z.string(),
   createdAt: z.number(),
   error: z

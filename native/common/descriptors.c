@@ -33,6 +33,12 @@ bool set_close_on_exec(int fd, bool on)
     return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0) == 0;
 }
 
+bool set_non_blocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags != -1 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
+}
+
 void close_from(int first)
 {
     if (syscall(SYS_close_range, (unsigned)first, UINT_MAX, 0) == 0)

@@ -10,6 +10,9 @@ bool is_directory(int fd);
 /* Sets or clears close-on-exec; false with errno. */
 bool set_close_on_exec(int fd, bool on);
 
+/* For all who hold the same open file; false with errno. */
+bool set_non_blocking(int fd);
+
 /* Closes every descriptor from `first` on. Works on kernels without close_range (4.14 is AWS's stock one). */
 void close_from(int first);
 

@@ -7,6 +7,11 @@
 #define ENCLAVE_LAYOUT_H
 
 /* Files of the toolkit inside every root file system. */
+#define RUNTIME_NODE "/opt/enclave/bin/node"
+#define RUNTIME_LOADER "/opt/enclave/lib/ld.so"
+#define RUNTIME_LIBRARIES "/opt/enclave/lib"
+#define RUNTIME_INITCTL "/opt/enclave/initctl.mjs"
+#define RUNTIME_INITCTL_PROGRAM "/opt/enclave/bin/initctl"
 #define RUNTIME_SUPERVISOR_ARGV "/opt/enclave/supervisor.argv"
 #define RUNTIME_MODULES "/opt/enclave/modules"
 

@@ -1,7 +1,8 @@
 /*
  * cgroups: version 2 where it controls memory, else one version 1 hierarchy a controller (AWS's 4.14 kernel, and hosts
- * that mount version 1, where version 2 exists but controls little or nothing). An ordinary user may mount neither; then there
- * are no limits by cgroup, and RLIMIT_NPROC is what bounds a fork bomb.
+ * that mount version 1, where version 2 exists but controls little or nothing). What a user namespace mounts it may not
+ * write: there the launcher has bound what its host delegates, and where it delegates nothing there are no limits by
+ * cgroup, and RLIMIT_NPROC is what bounds a fork bomb.
  *
  * /proc/cgroups has a heading, then lines of: name, hierarchy, number of cgroups, enabled (0 or 1).
  */
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "file.h"
+#include "mounts.h"
 
 #define ROOT "/sys/fs/cgroup"
 #define FLAGS (MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -73,7 +75,7 @@ static void mount_version_1(void)
 void mount_cgroups(void)
 {
     struct stat status;
-    if (stat(ROOT, &status) == -1 || mount_version_2())
+    if (stat(ROOT, &status) == -1 || is_mount_point(ROOT) || mount_version_2())
         return;
     mount_version_1();
 }

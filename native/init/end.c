@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../common/clock.h"
 #include "../common/text.h"
-#include "clock.h"
 #include "log.h"
 #include "parent.h"
 

@@ -16,6 +16,9 @@
 #define LONGEST_PAUSE_MS 2000
 /* How long an ordered shutdown may take. The supervisor's own deadline is shorter. */
 #define SHUTDOWN_DEADLINE_MS 120000
+/* A supervisor that said nothing between so many checks in a row is killed. */
+#define WATCH_INTERVAL_MS 3000
+#define MAX_SILENT_CHECKS 5
 
 /* All that init knows. One, on main's stack. */
 struct machine {
@@ -42,6 +45,11 @@ struct machine {
     size_t notice_length;
     /* "<CODE>: <reason>" of the last `fail` notice; empty if none. */
     char refusal[MAX_NOTICE_BYTES];
+
+    /* True from the supervisor's first `alive` on. */
+    bool is_watched;
+    int64_t next_check_ms;
+    unsigned silent_checks;
 
     bool shutdown_requested;
     int64_t shutdown_deadline_ms;

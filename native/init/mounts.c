@@ -6,7 +6,6 @@
 #include "mounts.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -44,7 +43,7 @@ static const struct mount_entry ENTRIES[] = {
 };
 
 /* A directory on another device than its parent. (An initramfs is itself a tmpfs, so the type tells nothing.) */
-static bool is_mount_point(const char *path)
+bool is_mount_point(const char *path)
 {
     char parent[64];
     struct stat here;

@@ -2,6 +2,7 @@
  * What the supervisor says to init: a pipe with lines of at most 512 bytes.
  *
  *   ready                     the machine is up; passed on to the host
+ *   alive                     every few seconds, once it runs (watchdog.c)
  *   fail <CODE> <reason>      it will now exit with status 78, because it cannot run this image here
  *
  * Anything else, and any longer line, is dropped with a word in the log.
@@ -16,12 +17,17 @@
 #include "../common/text.h"
 #include "log.h"
 #include "parent.h"
+#include "watchdog.h"
 
 static void take_notice(struct machine *machine, char *line)
 {
     make_printable(line);
     if (strcmp(line, "ready") == 0) {
         report_ready(machine->local);
+        return;
+    }
+    if (strcmp(line, "alive") == 0) {
+        feed_watchdog(machine);
         return;
     }
     char *code = line + strlen("fail ");

@@ -14,9 +14,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../common/clock.h"
 #include "../common/layout.h"
 #include "../common/text.h"
-#include "clock.h"
 #include "log.h"
 #include "vsock.h"
 

@@ -15,8 +15,8 @@
 
 #include <linux/vm_sockets.h>
 
+#include "../common/clock.h"
 #include "../common/layout.h"
-#include "clock.h"
 
 #define CID_PARENT 3
 

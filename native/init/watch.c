@@ -19,11 +19,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "../common/clock.h"
 #include "end.h"
 #include "log.h"
 #include "notices.h"
 #include "supervisor.h"
+#include "watchdog.h"
 
 /* Counts a death; answers how many, with this one, lie within the window. */
 static unsigned count_death(struct machine *machine)
@@ -54,6 +55,7 @@ static void judge_death(struct machine *machine, int status)
 {
     char reason[96];
     machine->supervisor = 0;
+    stop_watchdog(machine);
     describe_exit(status, machine->previous_exit, sizeof machine->previous_exit);
     read_notices(machine);
     close_notices(machine);
@@ -105,6 +107,7 @@ static void obey_clock(struct machine *machine)
 {
     if (machine->shutdown_requested && ms_until(machine->shutdown_deadline_ms) == 0)
         end_machine(machine, END_SHUTDOWN_TIMEOUT, "the ordered shutdown took longer than 120 s");
+    check_watchdog(machine);
     if (machine->supervisor != 0 || ms_until(machine->restart_at_ms) > 0)
         return;
     if (!start_supervisor(machine))
@@ -115,7 +118,9 @@ static int next_timeout_ms(const struct machine *machine)
 {
     if (machine->supervisor == 0)
         return ms_until(machine->restart_at_ms);
-    return machine->shutdown_requested ? ms_until(machine->shutdown_deadline_ms) : -1;
+    int shutdown_ms = machine->shutdown_requested ? ms_until(machine->shutdown_deadline_ms) : -1;
+    int check_ms = watchdog_timeout_ms(machine);
+    return check_ms == -1 || (shutdown_ms != -1 && shutdown_ms < check_ms) ? shutdown_ms : check_ms;
 }
 
 _Noreturn void watch_machine(struct machine *machine)

@@ -1,12 +1,13 @@
 /*
  * From clone to exec, in the child. The order is the point:
  *
- *   1. wait for the maps          before them there is no uid 0
+ *   1. wait for the maps          before them there is no uid 0; the launcher has moved the child into its cgroups by then
  *   2. open what the host gives   while still the caller
- *   3. become uid 0
- *   4. tie life to the launcher   after 3, because a change of identity clears the death signal
- *   5. build and enter the root   as uid 0, so that new files belong to a uid that exists
- *   6. exec
+ *   3. cgroup namespace           its root is the cgroup of the moment, so not earlier than 1
+ *   4. become uid 0
+ *   5. tie life to the launcher   after 4, because a change of identity clears the death signal
+ *   6. build and enter the root   as uid 0, so that new files belong to a uid that exists
+ *   7. exec
  */
 #include "child.h"
 
@@ -22,6 +23,7 @@
 #include "../common/descriptors.h"
 #include "../common/layout.h"
 #include "../common/signals.h"
+#include "cgroups.h"
 #include "identity.h"
 #include "report.h"
 #include "root.h"
@@ -53,6 +55,7 @@ static void enter_sandbox(const struct options *options, int life)
 {
     struct sources sources;
     open_sources(options, &sources);
+    enter_cgroup_namespace();
     become_root(options);
     die_with_launcher(life);
     /* Its own session: Ctrl-C on the operator's terminal is for the CLI, and no terminal is shared. */

@@ -8,14 +8,13 @@
 #include "identity.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../common/descriptors.h"
+#include "../common/control-file.h"
 #include "../common/signals.h"
 #include "report.h"
 
@@ -26,15 +25,7 @@ static int write_process_file(pid_t child, const char *name, const char *text)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/%s", (int)child, name);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd == -1)
-        return -1;
-    /* The kernel takes a map only in one write. */
-    ssize_t written = write(fd, text, strlen(text));
-    int number = errno;
-    close(fd);
-    errno = number;
-    return written == -1 ? -1 : 0;
+    return write_control_file(path, text) ? 0 : -1;
 }
 
 static void format_maps(const struct options *options, char *text, size_t size)

@@ -3,7 +3,7 @@
  *
  *   runner ── launcher ──clone──▶ child: uid 0 of new user, mount, pid, network, ipc, uts (and cgroup) namespaces,
  *                │                       PID 1, builds the root, becomes the image's init
- *                └ writes the maps, then waits: signals in, exit status out
+ *                └ moves it into its cgroups, writes the maps, then waits: signals in, exit status out
  *
  * `launcher userns` does only the first part: a new user namespace for one command, with which the host's code makes
  * and removes trees of many owners. Exit status: the command's, 128 and the signal, or 125 if it was never run.
@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "../common/signals.h"
+#include "cgroups.h"
 #include "child.h"
 #include "guard.h"
 #include "identity.h"
@@ -44,12 +45,7 @@ static pid_t clone_into(int namespaces)
 
 static pid_t clone_child(const struct options *options)
 {
-    if (!options->whole_sandbox)
-        return clone_into(CLONE_NEWUSER);
-    pid_t child = clone_into(CLONE_NEWUSER | SANDBOX_NAMESPACES | CLONE_NEWCGROUP);
-    if (child == -1 && errno == EINVAL) /* a kernel without cgroup namespaces */
-        child = clone_into(CLONE_NEWUSER | SANDBOX_NAMESPACES);
-    return child;
+    return clone_into(options->whole_sandbox ? CLONE_NEWUSER | SANDBOX_NAMESPACES : CLONE_NEWUSER);
 }
 
 int main(int argc, char **argv)
@@ -78,6 +74,7 @@ int main(int argc, char **argv)
     close(life[0]);
     /* A child that was killed meanwhile is an error of write(), not a signal. */
     signal(SIGPIPE, SIG_IGN);
+    move_into_cgroups(&options, child);
     write_maps(&options, child);
     if (write(life[1], "m", 1) != 1)
         fail("maps", "the child ended");

@@ -3,7 +3,7 @@
  *
  *   launcher userns MAPS [--report-fd N] -- CMD ARG...
  *   launcher run MAPS --root TREE --scratch DIR --vsock-dir DIR --tmpfs-bytes N [--bind-ro SRC:DST]...
- *                [--lifeline-fd N] [--report-fd N] -- INIT ARG...
+ *                [--cgroup NAME:DIR]... [--lifeline-fd N] [--report-fd N] -- INIT ARG...
  *   MAPS: --map self | --map INSIDE:OUTSIDE:COUNT ...
  */
 #include "options.h"
@@ -51,6 +51,22 @@ static bool parse_bind(char *value, struct options *options)
     return true;
 }
 
+/* Names are of letters, digits and `_=,`, as in "cpu,cpuacct" and "name=systemd"; the empty one stands alone. */
+static bool parse_cgroup(const char *value, struct options *options)
+{
+    size_t length = strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789_=,");
+    bool alone = options->cgroup_count == 0 || (length > 0 && options->cgroups[0].name[0] != '\0');
+    if (options->cgroup_count == MAX_CGROUPS || length > MAX_CGROUP_NAME_BYTES || !alone)
+        return false;
+    if (value[length] != ':' || value[length + 1] != '/')
+        return false;
+    struct cgroup *cgroup = &options->cgroups[options->cgroup_count++];
+    memcpy(cgroup->name, value, length);
+    cgroup->name[length] = '\0';
+    cgroup->directory = value + length + 1;
+    return true;
+}
+
 static bool parse_fd(const char *value, int *fd)
 {
     unsigned long long number;
@@ -70,6 +86,8 @@ static const char *read_sandbox_option(const char *name, char *value, struct opt
         options->vsock_directory = value;
     else if (strcmp(name, "--bind-ro") == 0)
         return parse_bind(value, options) ? NULL : "--bind-ro is not SRC:DST, or there are more than 32";
+    else if (strcmp(name, "--cgroup") == 0)
+        return parse_cgroup(value, options) ? NULL : "--cgroup is not NAME:DIR, or there are more than 8";
     else if (strcmp(name, "--tmpfs-bytes") == 0)
         return parse_number(value, 1ULL << 62, &options->tmpfs_bytes) ? NULL : "--tmpfs-bytes is not a number";
     else if (strcmp(name, "--lifeline-fd") == 0)

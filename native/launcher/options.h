@@ -6,6 +6,8 @@
 
 #define MAX_MAPS 16
 #define MAX_BINDS 32
+#define MAX_CGROUPS 8
+#define MAX_CGROUP_NAME_BYTES 32
 
 /* COUNT ids: INSIDE.. in the namespace are OUTSIDE.. on the host. For uids and gids alike. */
 struct id_map {
@@ -18,6 +20,12 @@ struct bind {
     const char *source;
     /* Absolute, inside the new root. */
     const char *target;
+};
+
+/* A cgroup that the host delegates. The name is that of a version 1 hierarchy; empty: version 2. */
+struct cgroup {
+    char name[MAX_CGROUP_NAME_BYTES + 1];
+    const char *directory;
 };
 
 /* What the command line asks for. Strings are borrowed from argv. */
@@ -33,6 +41,8 @@ struct options {
     unsigned long long tmpfs_bytes;
     struct bind binds[MAX_BINDS];
     size_t bind_count;
+    struct cgroup cgroups[MAX_CGROUPS];
+    size_t cgroup_count;
     /* -1 where not given. */
     int lifeline_fd;
     int report_fd;

@@ -4,6 +4,7 @@
  *   overlay     lower: the image's tree, never written; upper: a tmpfs of --tmpfs-bytes, gone with the namespace
  *     /proc     of the new pid namespace      \ mounted while the host's own are still in sight: the kernel lets a
  *     /sys      of the new network namespace  / user namespace mount them only where it already sees all of one
+ *       fs/cgroup  what the host delegates of its cgroups, if anything
  *     /dev      tmpfs with the host's harmless device nodes bound into it (a user namespace cannot make nodes)
  *     --bind-ro parts of the host, read-only
  */
@@ -17,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cgroups.h"
 #include "mount-api.h"
 #include "report.h"
 #include "targets.h"
@@ -119,6 +121,7 @@ int build_root(const struct options *options, const struct sources *sources)
     mount_binds(root, options, sources);
     mount_kernel(root, "proc", "/proc", "mount_proc");
     mount_kernel(root, "sysfs", "/sys", "mount_sysfs");
+    mount_cgroups(root, options, sources);
     mount_devices(root, sources);
     return root;
 }

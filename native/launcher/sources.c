@@ -48,6 +48,14 @@ static int copy_bind(const char *source)
     return fd;
 }
 
+static int copy_cgroup(const char *directory)
+{
+    int fd = copy_directory(directory, "cgroup");
+    if (restrict_mount(fd, ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC) == -1)
+        fail("cgroup", directory);
+    return fd;
+}
+
 static int copy_device(const char *name)
 {
     char path[32];
@@ -72,4 +80,6 @@ void open_sources(const struct options *options, struct sources *sources)
         sources->binds[i] = copy_bind(options->binds[i].source);
         sources->bind_is_directory[i] = is_directory(sources->binds[i]);
     }
+    for (size_t i = 0; i < options->cgroup_count; i++)
+        sources->cgroups[i] = copy_cgroup(options->cgroups[i].directory);
 }

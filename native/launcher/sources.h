@@ -18,6 +18,7 @@ struct sources {
     int devices[DEVICE_COUNT];
     int binds[MAX_BINDS];
     bool bind_is_directory[MAX_BINDS];
+    int cgroups[MAX_CGROUPS];
 };
 
 /* Opens all of it, with the caller's rights to walk paths. Fails the launch otherwise. */

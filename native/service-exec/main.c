@@ -1,7 +1,7 @@
 /*
  * service-exec: runs inside the enclave, between the supervisor's fork and a service's own program.
  *
- * Node can set a child's uid and gid but not its groups, its no_new_privs bit or its death signal, and whatever it
+ * Node can set a child's uid and gid but not its groups, capabilities, limits, mounts or death signal, and whatever it
  * cannot do must not be done by a shell. So the supervisor spawns this, and this becomes the service. The environment
  * is passed on exactly as it came.
  */
@@ -15,11 +15,6 @@
 #include "request.h"
 #include "steps.h"
 
-static const char *subject_of(const struct step *step, const struct request *request)
-{
-    return strcmp(step->name, "directory") == 0 ? request->directory : request->command[0];
-}
-
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--mkfifo") == 0)
@@ -29,8 +24,9 @@ int main(int argc, char **argv)
     if (refusal != NULL)
         refuse("arguments", EINVAL, refusal);
     for (const struct step *step = STEPS; step->name != NULL; step++) {
+        request.subject = NULL;
         if (!step->run(&request))
-            refuse(step->name, errno, subject_of(step, &request));
+            refuse(step->name, errno, request.subject == NULL ? request.command[0] : request.subject);
     }
     int number = execute(request.command, environ);
     refuse("exec", number, request.command[0]);

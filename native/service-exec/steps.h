@@ -3,10 +3,10 @@
 
 #include "request.h"
 
-/* One change of the process on its way to being a service. `run` returns false with errno. */
+/* One change of the process on its way to being a service. `run` returns false with errno, and may name a subject. */
 struct step {
     const char *name;
-    bool (*run)(const struct request *request);
+    bool (*run)(struct request *request);
 };
 
 /* In the order in which they must happen; ended by a step without a name. */

@@ -54,6 +54,9 @@ test("fills in the defaults of a minimal file", async () => {
       restart: { policy: "no" },
       stopSignal: "SIGTERM",
       stopGracePeriodMs: 10_000,
+      limits: {},
+      capabilities: [],
+      netlink: false,
     },
   ]);
 });
@@ -86,6 +89,33 @@ ports: ["80", 81, "8080:80", "[::1]:8081:80", "0.0.0.0:0:80"]
   ]);
 });
 
+test("reads limits, ulimits and capabilities", async () => {
+  const { services } = await load(`${HEAD}services:
+  one:
+    command: [a]
+    mem_limit: 256MiB
+    pids_limit: 64
+    cpus: "0.5"
+    cpu_time_limit: 10s
+    run_time_limit: 1m
+    output_limit: 1MiB
+    ulimits: { nofile: 1024, core: { soft: 0, hard: -1 } }
+    cap_add: [NET_BIND_SERVICE, CAP_CHOWN, NET_BIND_SERVICE]
+`);
+  expect(services[0]).toMatchObject({
+    limits: {
+      memoryBytes: 256 * 1024 ** 2,
+      pids: 64,
+      cpus: 0.5,
+      cpuTimeMs: 10_000,
+      runTimeMs: 60_000,
+      outputBytes: 1024 ** 2,
+      ulimits: { nofile: { soft: 1024, hard: 1024 }, core: { soft: 0, hard: null } },
+    },
+    capabilities: ["CAP_CHOWN", "CAP_NET_BIND_SERVICE"],
+  });
+});
+
 describe("refuses with code, line, column and value", () => {
   const cases: readonly (readonly [string, string, RegExp])[] = [
     ["malformed YAML", `${HEAD}services: [`, /^E_CONFIG_SYNTAX 5:/],
@@ -115,8 +145,8 @@ describe("refuses with code, line, column and value", () => {
     ],
     [
       "a key of a later release",
-      `${HEAD}services:\n  web:\n    command: [a]\n    mem_limit: 1g\n`,
-      /^E_CONFIG_UNSUPPORTED 8:5: services\.web\.mem_limit: /,
+      `${HEAD}services:\n  web:\n    command: [a]\n    nsm: true\n`,
+      /^E_CONFIG_UNSUPPORTED 8:5: services\.web\.nsm: /,
     ],
     [
       "a wrong type",
@@ -132,6 +162,26 @@ describe("refuses with code, line, column and value", () => {
       "a variable taken from the host",
       `${HEAD}services:\n  web: { command: [a], environment: { TOKEN: } }\n`,
       /^E_CONFIG_INVALID .*services\.web\.environment/,
+    ],
+    [
+      "a limit below what any program needs",
+      `${HEAD}services:\n  web: { command: [a], mem_limit: 1k }\n`,
+      /^E_CONFIG_INVALID .*services\.web\.mem_limit: a service needs at least 4MiB/,
+    ],
+    [
+      "a soft limit above the hard one",
+      `${HEAD}services:\n  web: { command: [a], ulimits: { nofile: { soft: 2, hard: 1 } } }\n`,
+      /^E_CONFIG_INVALID .*services\.web\.ulimits\.nofile: the soft limit is above/,
+    ],
+    [
+      "an unknown resource",
+      `${HEAD}services:\n  web: { command: [a], ulimits: { nofiles: 1 } }\n`,
+      /^E_CONFIG_\w+ .*nofiles/,
+    ],
+    [
+      "all capabilities at once",
+      `${HEAD}services:\n  web: { command: [a], cap_add: [ALL] }\n`,
+      /^E_CONFIG_INVALID .*"ALL" is no capability/,
     ],
     [
       "a bad duration",

@@ -61,9 +61,8 @@ test("the root is an overlay on tmpfs: writable, while the image stays as it is"
     .split("\n")
     .find((line) => line.split(" ")[4] === "/");
   expect(root).toContain(" - overlay ");
-  expect((await run("sh", "-c", "echo changed > /etc/hostname && cat /etc/hostname")).output).toBe(
-    "changed\n",
-  );
+  const write = "echo changed > /etc/hostname && cat /etc/hostname";
+  expect(await bed.succeed("exec", "probe", "--", "sh", "-c", write)).toBe("changed\n");
   await bed.succeed("stop", "probe");
   const status = StatusJson.parse(JSON.parse(await bed.succeed("up", PROBE, "-d", "--json")));
   port = status.ports[0]?.hostPort ?? 0;

@@ -1,32 +1,11 @@
-import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 
+import { descendants, leftovers } from "./enclave-processes.ts";
 import { fetchText, isAlive, openTestbed, ROOT, type Status, type Testbed, waitFor } from "./testbed.ts";
 
 const HELLO = join(ROOT, "examples", "hello", "enclave.yaml");
 const TRUTH_TIMEOUT_MS = 2_000;
-
-interface ProcessInfo {
-  readonly pid: number;
-  readonly parent: number;
-  readonly command: string;
-}
-
-/** Every process below `root`, by a walk over /proc. */
-async function descendants(root: number): Promise<ProcessInfo[]> {
-  const processes: ProcessInfo[] = [];
-  for (const entry of await readdir("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
-    const stat = await readFile(`/proc/${entry}/stat`, "utf8").catch(() => "");
-    const command = await readFile(`/proc/${entry}/cmdline`, "utf8").catch(() => "");
-    const parent = Number(/^\d+ \(.*\) \S (\d+)/s.exec(stat)?.[1] ?? 0);
-    processes.push({ pid: Number(entry), parent, command: command.replaceAll("\0", " ") });
-  }
-  const below = (pid: number): ProcessInfo[] =>
-    processes.filter((one) => one.parent === pid).flatMap((one) => [one, ...below(one.pid)]);
-  return below(root);
-}
 
 async function find(runner: number, pattern: RegExp): Promise<number> {
   const found = (await descendants(runner)).find((one) => pattern.test(one.command));
@@ -38,13 +17,6 @@ async function start(bed: Testbed): Promise<Status & { runner: { pid: number } }
   await bed.succeed("up", HELLO, "-d", "-p", "127.0.0.1:0:8080");
   const status = await bed.status("hello");
   return { ...status, runner: { pid: status.runner.pid ?? 0 } };
-}
-
-/** Every socket and mount that the kernel still knows below the state directory. */
-async function leftovers(bed: Testbed): Promise<string[]> {
-  const sockets = await readFile("/proc/net/unix", "utf8");
-  const mounts = await readFile("/proc/self/mountinfo", "utf8");
-  return `${sockets}\n${mounts}`.split("\n").filter((line) => line.includes(bed.stateDir));
 }
 
 test.each([

@@ -6,6 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 
+import type { EnclaveStatus } from "../../wire/control.ts";
+import { EnclaveStatusSchema } from "../../wire/control-schemas.ts";
+
 export const ROOT = join(import.meta.dirname, "..", "..");
 const COMMAND_TIMEOUT_MS = 240_000;
 
@@ -42,7 +45,8 @@ export const StatusJson = z.object({
       pid: z.number().nullable(),
       restarts: z.number(),
       health: z.string(),
-      limits: z.unknown(),
+      reason: z.string().nullable(),
+      limits: z.array(z.object({ name: z.string(), enforced: z.boolean(), why: z.string().nullable() })),
     }),
   ),
 });
@@ -58,8 +62,8 @@ export class Testbed implements AsyncDisposable {
   }
 
   /** The command line that runs `pipeline` with this testbed's state. */
-  commandLine(words: readonly string[]): [string, ...string[]] {
-    const program = join(this.options.install ?? ROOT, "bin", "pipeline.js");
+  commandLine(words: readonly string[], name = "pipeline"): [string, ...string[]] {
+    const program = join(this.options.install ?? ROOT, "bin", `${name}.js`);
     const node = this.options.node ?? process.execPath;
     const [first, ...rest] = [...(this.options.prefix ?? []), node];
     return [first, ...rest, program, "--state-dir", this.stateDir, ...words];
@@ -74,6 +78,22 @@ export class Testbed implements AsyncDisposable {
     const result = await this.run(...words);
     if (result.status === 0) return result.stdout;
     throw new Error(`pipeline ${words.join(" ")}: exit ${result.status}\n${result.stdout}\n${result.stderr}`);
+  }
+
+  async runInitctl(...words: string[]): Promise<CommandResult> {
+    return await runCommand(this.commandLine(words, "initctl"), this.options.environment);
+  }
+
+  /** Output of an `initctl` that must succeed. */
+  async initctl(...words: string[]): Promise<string> {
+    const result = await this.runInitctl(...words);
+    if (result.status === 0) return result.stdout;
+    throw new Error(`initctl ${words.join(" ")}: exit ${result.status}\n${result.stdout}\n${result.stderr}`);
+  }
+
+  /** What the enclave itself tells, without the way over its runner's record. */
+  async initctlStatus(name: string): Promise<EnclaveStatus> {
+    return EnclaveStatusSchema.parse(JSON.parse(await this.initctl("status", "--enclave", name, "--json")));
   }
 
   async status(name: string): Promise<Status> {

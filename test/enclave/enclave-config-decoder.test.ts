@@ -38,6 +38,17 @@ const serviceParts: fc.Arbitrary<Partial<ServiceConfig>> = fc.record(
     ),
     stopSignal: fc.constantFrom("SIGTERM", "SIGQUIT", "SIGUSR1"),
     healthcheck,
+    limits: fc.record(
+      {
+        memoryBytes: fc.integer({ min: 1, max: 2 ** 40 }),
+        pids: fc.integer({ min: 1, max: 4096 }),
+        cpus: fc.constantFrom(0.01, 0.5, 2),
+        outputBytes: fc.integer({ min: 1, max: 2 ** 40 }),
+        ulimits: fc.constantFrom({}, { nofile: { soft: 1, hard: null } }, { core: { soft: 0, hard: 0 } }),
+      },
+      { requiredKeys: [] },
+    ),
+    capabilities: fc.constantFrom([], ["CAP_CHOWN"], ["CAP_CHOWN", "CAP_SYS_TIME"]),
   },
   { requiredKeys: [] },
 );

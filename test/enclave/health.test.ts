@@ -17,7 +17,8 @@ function probe(
   signal = new AbortController().signal,
 ): Promise<ProbeResult> {
   const service = shellService("web", "true", { environment: { PATH: "/usr/bin:/bin", COLOUR: "red" } });
-  return probeHealth({ test, timeoutMs }, { service, serviceExec: SERVICE_EXEC, setIdentity: false }, signal);
+  const context = { service, serviceExec: SERVICE_EXEC, setIdentity: false, options: [] };
+  return probeHealth({ test, timeoutMs }, context, signal);
 }
 
 function sh(script: string): HealthTest {

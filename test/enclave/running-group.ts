@@ -7,6 +7,7 @@ import { type Clock, SYSTEM_CLOCK } from "../../enclave/clock.ts";
 import { EventStore } from "../../enclave/event-store.ts";
 import { LogStore } from "../../enclave/log-store.ts";
 import { RESTART_TIMING, type RestartTiming } from "../../enclave/restart-policy.ts";
+import type { Service } from "../../enclave/service.ts";
 import { ServiceGroup } from "../../enclave/service-group.ts";
 import type { ServiceStatus } from "../../wire/control.ts";
 import type { ServiceConfig } from "../../wire/enclave-config.ts";
@@ -21,6 +22,8 @@ export interface GroupFixture {
   readonly clock?: Clock;
   readonly setIdentity?: boolean;
 }
+
+type GroupStatus = ReturnType<Service["status"]>;
 
 export class RunningGroup implements AsyncDisposable {
   readonly group: ServiceGroup;
@@ -56,14 +59,18 @@ export class RunningGroup implements AsyncDisposable {
     return running;
   }
 
-  status(name: string): ServiceStatus {
-    const status = this.group.status().find((each) => each.name === name);
+  statuses(): GroupStatus[] {
+    return this.group.services.map((each) => each.status());
+  }
+
+  status(name: string): GroupStatus {
+    const status = this.statuses().find((each) => each.name === name);
     if (status === undefined) throw new Error(`no service ${name}`);
     return status;
   }
 
-  untilState(name: string, state: ServiceStatus["state"]): Promise<ServiceStatus> {
-    return eventually(`${name} ${state}, is ${JSON.stringify(this.group.status())}`, () => {
+  untilState(name: string, state: ServiceStatus["state"]): Promise<GroupStatus> {
+    return eventually(`${name} ${state}, is ${JSON.stringify(this.statuses())}`, () => {
       const status = this.status(name);
       return status.state === state ? status : undefined;
     });

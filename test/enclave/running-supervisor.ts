@@ -45,7 +45,8 @@ export class RunningSupervisor implements AsyncDisposable {
     this.process = child;
     this.exited = once(child, "exit").then(([code, signal]) => (code as number | null) ?? String(signal));
     const notify = child.stdio[4];
-    if (notify instanceof Readable) notify.on("data", (chunk) => (this.notices += String(chunk)));
+    if (notify instanceof Readable)
+      notify.on("data", (chunk) => (this.notices += String(chunk).replaceAll("alive\n", "")));
     child.stderr?.on("data", (chunk) => (this.stderr += String(chunk)));
   }
 
@@ -64,7 +65,15 @@ export class RunningSupervisor implements AsyncDisposable {
       gateway: fixture.gateway ?? join(ROOT, "enclave", "gateway-main.ts"),
       logDirectory: join(directory, "log"),
       pipeDirectory: join(directory, "output"),
+      archive: join(ROOT, "archive", "archive-main.ts"),
+      runDirectory: join(directory, "run"),
+      streamDirectory: join(directory, "streams"),
+      controlDirectory: join(directory, "control"),
+      lastCapability: "/proc/sys/kernel/cap_last_cap",
       uidMap: join(directory, "uid_map"),
+      cgroups: join(directory, "no-cgroups"),
+      lowPorts: join(directory, "low_ports"),
+      filterDirectory: join(directory, "seccomp"),
       gatewayId: GATEWAY_ID,
     };
     await writeFile(layout.config, fixture.configText ?? JSON.stringify(config));

@@ -18,6 +18,8 @@ export function shellService(name: string, script: string, rest: Partial<Service
     restart: { policy: "no" },
     stopSignal: "SIGTERM",
     stopGracePeriodMs: 5_000,
+    limits: {},
+    capabilities: [],
     ...rest,
   };
 }

@@ -295,7 +295,7 @@ test("everything stops in reverse order of dependencies, and nothing starts any 
   await running.group.stopAll();
   const expected = ["proxy stopped", "web stopping", "web stopped", "cache stopping"];
   expect(order(running.history(), ...[...expected].reverse())).toEqual(expected);
-  expect(running.group.status().map(({ state }) => state)).toEqual(
+  expect(running.group.services.map((service) => service.state.name)).toEqual(
     Array.from({ length: 6 }, () => "stopped"),
   );
   expect(() => running.group.startService("db")).toThrow(isKitError("E_ENCLAVE_STOPPING"));
@@ -312,7 +312,7 @@ test("the overall deadline kills what a chain of stubborn services leaves", asyn
     { clock },
   );
   await eventually("both up", () => ["a", "b"].every((name) => running.lines(name).length === 1));
-  const pids = running.group.status().map(({ pid }) => pid ?? 0);
+  const pids = running.group.services.map((service) => service.status().pid ?? 0);
   const stopped = running.group.stopAll();
   await running.untilState("b", "stopping");
   clock.advance(100_000);

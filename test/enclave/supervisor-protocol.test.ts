@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 
 import { KitError } from "../../core/errors.ts";
-import { SupervisorClient } from "../../enclave/supervisor-client.ts";
+import { SupervisorClient } from "../../enclave/api/supervisor-client.ts";
 import type { LateResult } from "../../enclave/supervisor-calls.ts";
 import { serveGateway } from "../../enclave/supervisor-server.ts";
 import { encodeFrame, MAX_REQUESTS, type SupervisorCall } from "../../wire/supervisor-frames.ts";
@@ -105,7 +105,7 @@ test("more requests than an honest gateway makes are a violation", async () => {
   await using pair = await openPair(waiting);
   for (let id = 1; id <= 2 * MAX_REQUESTS + 1; id += 1) pair.client.write(encodeFrame({ id, ...READ }));
   await eventually("a violation", () => pair.violations.length > 0);
-  expect(pair.violations).toEqual([isKitError("E_ENCLAVE_FRAME", /128 requests/)]);
+  expect(pair.violations).toEqual([isKitError("E_ENCLAVE_FRAME", /256 requests/)]);
   expect(pair.served.destroyed).toBe(true);
 });
 

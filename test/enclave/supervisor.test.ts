@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 
 import type { EventEntry } from "../../wire/control.ts";
+import type { ServiceConfig } from "../../wire/enclave-config.ts";
 import { encodeIngressPreface, INGRESS_STATUS } from "../../wire/ingress-preface.ts";
 import { GATEWAY_ID } from "../../wire/runtime-layout.ts";
 import { dial } from "../pf-proxy/relay-chain.ts";
@@ -173,7 +174,7 @@ test("ingress reaches published ports of services and nothing else", async () =>
 
 test("in production the control port stays closed while ingress works", async () => {
   const port = await freePort();
-  const config = enclaveConfig([greeter(port)], {
+  const config = enclaveConfig([{ ...greeter(port), user: WEB_USER }], {
     ingressPorts: [port],
     mode: "production",
     logs: { ship: false },
@@ -254,6 +255,20 @@ test("one uid is refused in production, whatever the services want", async () =>
   await using enclave = await RunningSupervisor.start(config, { uidMap: "0 1000 1\n" });
   expect(await enclave.exited).toBe(78);
   expect(enclave.notices).toContain("fail E_ENCLAVE_SINGLE_USER");
+});
+
+test("in production services that are not kept apart are refused, and limits that do not hold", async () => {
+  const start = async (service: ServiceConfig): Promise<RunningSupervisor> =>
+    await RunningSupervisor.start(enclaveConfig([service], { mode: "production" }), {
+      uidMap: "0 0 4294967295\n",
+    });
+  const asRoot = { ...WEB_USER, uid: 0 };
+  await using open = await start(shellService("web", FOREVER, { user: asRoot }));
+  expect(await open.exited).toBe(78);
+  expect(open.notices).toContain("fail E_ENCLAVE_ISOLATION service web runs as root");
+  await using unlimited = await start(shellService("web", FOREVER, { user: WEB_USER, limits: { pids: 5 } }));
+  expect(await unlimited.exited).toBe(78);
+  expect(unlimited.notices).toContain("fail E_ENCLAVE_LIMITS service web: pids cannot be limited");
 });
 
 test("logs do not leave the enclave unless the configuration ships them", async () => {

@@ -19,7 +19,7 @@ afterAll(async () => {
 
 describe("misuse", () => {
   test.each([
-    ["an unknown command", ["statsu", "x"], 2, /E_USAGE[\s\S]*did you mean status/i],
+    ["an unknown command", ["valdate", "x"], 2, /E_USAGE[\s\S]*did you mean validate/i],
     ["an unknown option", ["ps", "--al"], 2, /E_USAGE[\s\S]*--all/],
     ["a missing argument", ["up"], 2, /E_USAGE.*file/],
     ["a bad duration", ["up", "x.yaml", "--timeout", "soon"], 2, /E_USAGE.*duration/],
@@ -69,6 +69,12 @@ test("every command has help with examples, and the whole has a version", async 
       "ps",
       "status",
       "logs",
+      "console",
+      "events",
+      "stats",
+      "exec",
+      "attach",
+      "cp",
       "stop",
       "down",
       "doctor",
@@ -124,6 +130,6 @@ test("the completion script completes commands and options in a real shell", asy
     const { stdout } = await runCommand(["bash", "-c", shell]);
     return stdout.trim().split("\n");
   };
-  expect(await complete("st")).toEqual(["status", "stop"]);
+  expect(await complete("st")).toEqual(["status", "stats", "stop"]);
   expect(await complete("logs", "--ta")).toEqual(["--tail"]);
 });

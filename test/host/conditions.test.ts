@@ -10,11 +10,13 @@ const service: ServiceRecord = {
   restarts: 0,
   health: "healthy",
   reason: null,
-  limits: null,
+  notIsolated: null,
+  limits: [],
 };
 const status = (change: Partial<ServiceRecord> = {}, supervisorRestarts = 0): EnclaveFacts["status"] => ({
   isolated: true,
   stopping: false,
+  overridden: false,
   supervisor: {
     restarts: supervisorRestarts,
     previousExit: supervisorRestarts > 0 ? "killed(SIGKILL)" : null,

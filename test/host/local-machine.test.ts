@@ -31,7 +31,16 @@ async function openMachine(launcher = join(NATIVE, "launcher"), withInit = true)
     for (const path of paths) await chown(join(directory, "tree", path), rootUid, rootUid);
   }
   return await LocalMachine.open({
-    plan: { map, tree: join(directory, "tree"), rootUid, hostBinds: [], tmpfsBytes: 16 * 1024 ** 2 },
+    name: "lm",
+    plan: {
+      map,
+      tree: join(directory, "tree"),
+      rootUid,
+      hostBinds: [],
+      tmpfsBytes: 16 * 1024 ** 2,
+      memoryBytes: 64 * 1024 ** 2,
+      cpus: 1,
+    },
     launcher,
     vsockDirectory: join(directory, "vsock"),
     scratchDirectory: join(directory, "scratch"),

@@ -9,6 +9,9 @@ export function statusOf(change: Readonly<Record<string, unknown>> = {}) {
     healthDetail: null,
     startedAt: 1,
     reason: null,
+    user: { name: "web", uid: 61184 },
+    notIsolated: null,
+    limits: [],
     ...change,
   };
   return {
@@ -19,6 +22,7 @@ export function statusOf(change: Readonly<Record<string, unknown>> = {}) {
     gateway: { pid: 3, restarts: 0 },
     isolated: true,
     stopping: false,
+    overridden: false,
     services: [service],
   };
 }

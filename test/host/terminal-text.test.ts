@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
-import { toPrintable } from "../../host/cli/printable.ts";
+import { toPrintable } from "../../core/printable.ts";
 import {
   decodeStopRequest,
   encodeStopRequest,

@@ -34,13 +34,14 @@ describe("the native build", () => {
   test("makes the same programs in any folder, without a trace of where, and nothing else", async () => {
     const first = await buildNative(join(directory, "first"));
     const second = await buildNative(join(directory, "deeper", "second"));
-    for (const name of ["init", "launcher", "serviceExec"] as const) {
+    for (const name of ["init", "initctl", "launcher", "serviceExec"] as const) {
       expect(await digest(second[name])).toBe(await digest(first[name]));
       const program = await readFile(first[name]);
       expect(program.includes(import.meta.dirname.replace(/\/test\/native$/, "/native"))).toBe(false);
     }
     expect((await readdir(join(directory, "first"))).toSorted()).toEqual([
       "init",
+      "initctl",
       "launcher",
       "service-exec",
       "stamp",
@@ -62,7 +63,7 @@ describe("the native build", () => {
     const out = join(directory, "out");
     const [one, two] = await Promise.all([buildNative(out), buildNative(out)]);
     expect(one).toEqual(two);
-    expect((await readdir(out)).toSorted()).toEqual(["init", "launcher", "service-exec", "stamp"]);
+    expect((await readdir(out)).toSorted()).toEqual(["init", "initctl", "launcher", "service-exec", "stamp"]);
   });
 
   test("names the packages to install where there is no compiler", async () => {
@@ -94,7 +95,7 @@ describe("the native build", () => {
     await expect(buildNative(join(directory, "out"), { path })).rejects.toMatchObject({
       code: "E_NATIVE_BUILD",
       message: expect.stringMatching(
-        /^cannot compile (init|launcher|service-exec): x\.c:1:1: error: no such thing$/,
+        /^cannot compile (init|initctl|launcher|service-exec): x\.c:1:1: error: no such thing$/,
       ),
     });
   });

@@ -20,6 +20,11 @@ test("the C programs hold the same constants as wire/", async () => {
   const { SUPERVISOR_ARGV_MAX_BYTES, SUPERVISOR_ARGV_MAX_ARGUMENTS, SUPERVISOR_EXIT_REFUSED, ...shared } =
     Object.fromEntries(constants);
   expect(shared).toEqual({
+    RUNTIME_NODE: RUNTIME.node,
+    RUNTIME_LOADER: RUNTIME.loader,
+    RUNTIME_LIBRARIES: RUNTIME.libraries,
+    RUNTIME_INITCTL: RUNTIME.initctl,
+    RUNTIME_INITCTL_PROGRAM: RUNTIME.initctlProgram,
     RUNTIME_SUPERVISOR_ARGV: RUNTIME.supervisorArgv,
     RUNTIME_MODULES: RUNTIME.modules,
     PORT_HEARTBEAT: VSOCK_PORT.heartbeat,

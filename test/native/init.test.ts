@@ -150,6 +150,13 @@ describe("init outlives the supervisor", () => {
     expect((await fourth.lines("arguments")).slice(-3)).toEqual(["4", "--previous-exit", "killed(SIGSEGV)"]);
   });
 
+  test("kills one that said it lives and then says nothing more, and starts the next", async () => {
+    await using sandbox = await open();
+    await (await sandbox.nextAgent()).ask("notice alive");
+    const second = await sandbox.nextAgent();
+    expect((await second.lines("arguments")).slice(-3)).toEqual(["2", "--previous-exit", "killed(SIGKILL)"]);
+  }, 60_000);
+
   test("ends the machine when it dies again and again", async () => {
     await using sandbox = await open({ supervisor: ["/agent", "exit", "7"] });
     expect(decodeInitLine((await sandbox.reports.next("the end")).trimEnd())).toEqual({

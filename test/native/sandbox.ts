@@ -50,6 +50,7 @@ export async function openWorkshop(): Promise<Workshop> {
   await chmod(directory, 0o755);
   for (const [from, to] of [
     [built.init, "init"],
+    [built.initctl, "initctl"],
     [built.launcher, "launcher"],
     [built.serviceExec, "service-exec"],
   ] as const) {
@@ -59,6 +60,7 @@ export async function openWorkshop(): Promise<Workshop> {
   await compileFixture("agent", inside("agent"));
   return {
     init: inside("init"),
+    initctl: inside("initctl"),
     launcher: inside("launcher"),
     serviceExec: inside("service-exec"),
     agent: inside("agent"),

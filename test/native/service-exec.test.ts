@@ -1,9 +1,9 @@
 import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { chmod, mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { execute as executeProgram, type RunOptions } from "./execution.ts";
 import { collect, isAlive, isRoot, NOBODY, openWorkshop, until, type Workshop } from "./sandbox.ts";
 
 let workshop: Workshop;
@@ -24,27 +24,8 @@ beforeAll(async () => {
 });
 afterAll(() => workshop[Symbol.asyncDispose]());
 
-interface RunOptions {
-  readonly environment?: Readonly<Record<string, string>>;
-  /** False: descriptor 3 is not open. */
-  readonly errorPipe?: boolean;
-}
-
-async function execute(parameters: readonly string[], options: RunOptions = {}) {
-  const stdio: ("ignore" | "pipe")[] = ["ignore", "pipe", "pipe", "pipe", "pipe"];
-  const child = spawn(workshop.serviceExec, parameters, {
-    stdio: options.errorPipe === false ? stdio.slice(0, 3) : stdio,
-    env: options.environment ?? { PATH: "/usr/bin:/bin" },
-  });
-  const closed = once(child, "close");
-  const [stdout, stderr, error] = await Promise.all([
-    collect(child, 1),
-    collect(child, 2),
-    collect(child, 3),
-    closed,
-  ]);
-  return { stdout, stderr, error, code: child.exitCode, signal: child.signalCode };
-}
+const execute = (parameters: readonly string[], options?: RunOptions) =>
+  executeProgram(workshop.serviceExec, parameters, options);
 
 /** Options of a service of one's own uid, then `command`. */
 const plain = (...command: string[]): string[] => [
@@ -191,12 +172,27 @@ describe("service-exec refuses", () => {
     [["--groups", "1,a"], "--groups is not a list of at most 64 numbers"],
     [["--groups", "1,".repeat(64) + "1"], "--groups is not a list of at most 64 numbers"],
     [["--what", "x"], "unknown option"],
+    [["--cgroup", "relative"], "--cgroup is not an absolute path, or there are more than 16"],
+    [["--cap", "64"], "--cap is not the number of a capability"],
+    [["--cap", "CAP_CHOWN"], "--cap is not the number of a capability"],
+    [["--oom-score", "1001"], "--oom-score is not a number from -1000 to 1000"],
+    [["--oom-score", "--1"], "--oom-score is not a number from -1000 to 1000"],
+    [["--oom-score", "-"], "--oom-score is not a number from -1000 to 1000"],
+    [["--seccomp"], "option without a value"],
   ] as const)("%j", async (parameters, message) => {
     expect(await execute(parameters)).toMatchObject({
       code: 126,
       error: `arguments EINVAL ${message}: Invalid argument\n`,
       stdout: "",
     });
+  });
+
+  test.each([
+    ["--cgroup", "/x"],
+    ["--rlimit", "core=0:0"],
+  ])("more than 16 of %s", async (name, value) => {
+    const parameters = Array.from({ length: 17 }, () => [name, value]).flat();
+    expect((await execute(parameters)).error).toMatch(/^arguments EINVAL .* or there are more than 16:/);
   });
 
   test("a directory that is not there, naming it on one line", async () => {

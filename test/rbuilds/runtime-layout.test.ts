@@ -41,13 +41,24 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
+const SOURCES = [
+  "node",
+  "init",
+  "serviceExec",
+  "supervisor",
+  "gateway",
+  "archive",
+  "initctl",
+  "initctlProgram",
+];
+
 async function writeSources(): Promise<Omit<RuntimeOptions, "libraries">> {
-  const paths = Object.fromEntries(
-    ["node", "init", "serviceExec", "supervisor", "gateway"].map((name) => [name, join(directory, name)]),
-  );
+  const paths = Object.fromEntries(SOURCES.map((name) => [name, join(directory, name)]));
   for (const [name, path] of Object.entries(paths)) await writeFile(path, `content of ${name}`);
   const { node = "", init = "", serviceExec = "", supervisor = "", gateway = "" } = paths;
-  return { node, init, serviceExec, supervisor, gateway, config: CONFIG, cacheDir: directory };
+  const { archive = "", initctl = "", initctlProgram = "" } = paths;
+  const files = { node, init, serviceExec, supervisor, gateway, archive, initctl, initctlProgram };
+  return { ...files, config: CONFIG, cacheDir: directory };
 }
 
 describe("the runtime of an image", () => {
@@ -68,8 +79,20 @@ describe("the runtime of an image", () => {
 
   test("lies at the places of the layout, root's, programs 0755, the rest 0644, and the configuration for the supervisor alone", async () => {
     const { tree, text } = await add();
-    const programs = [RUNTIME.init, RUNTIME.serviceExec, RUNTIME.node, RUNTIME.loader];
-    const others = [RUNTIME.supervisor, RUNTIME.gateway, RUNTIME.supervisorArgv];
+    const programs = [
+      RUNTIME.init,
+      RUNTIME.serviceExec,
+      RUNTIME.node,
+      RUNTIME.loader,
+      RUNTIME.initctlProgram,
+    ];
+    const others = [
+      RUNTIME.supervisor,
+      RUNTIME.gateway,
+      RUNTIME.archive,
+      RUNTIME.initctl,
+      RUNTIME.supervisorArgv,
+    ];
     expect(tree.get(RUNTIME.config)).toMatchObject({ type: "file", mode: 0o600, uid: 0, gid: 0 });
     for (const path of programs)
       expect(tree.get(path)).toMatchObject({ type: "file", mode: 0o755, uid: 0, gid: 0 });

@@ -2,7 +2,8 @@ import { expect, test } from "vitest";
 
 import { readSources } from "./source-files.ts";
 
-const PRODUCT = "{core,wire,native,attest,control,rbuilds,pf-proxy,enclave,ra-server,dev,host}/**/*.ts";
+const PRODUCT =
+  "{core,wire,native,archive,attest,control,rbuilds,pf-proxy,enclave,ra-server,dev,host}/**/*.ts";
 
 test("only main programs read the environment or the arguments", async () => {
   const files = await readSources(PRODUCT);

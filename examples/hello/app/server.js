@@ -1,6 +1,7 @@
 // Answers with what it can see of the machine it runs on.
+const { readdirSync } = require("node:fs");
 const { createServer } = require("node:http");
-const { hostname, networkInterfaces } = require("node:os");
+const { hostname } = require("node:os");
 
 const server = createServer((request, response) => {
   if (request.url === "/healthz") {
@@ -9,7 +10,7 @@ const server = createServer((request, response) => {
   }
   response.setHeader("content-type", "application/json");
   response.end(
-    `${JSON.stringify({ hello: "from inside", host: hostname(), interfaces: Object.keys(networkInterfaces()) })}\n`,
+    `${JSON.stringify({ hello: "from inside", host: hostname(), interfaces: readdirSync("/sys/class/net") })}\n`,
   );
 });
 server.listen(Number(process.env.PORT), "127.0.0.1", () => console.log(`listening on ${process.env.PORT}`));

@@ -5,9 +5,11 @@ import type { Socket } from "node:net";
 import { PassThrough, Readable, type Writable } from "node:stream";
 
 import { KitError } from "../../../core/errors.ts";
+import type { LimitStatus } from "../../../wire/control.ts";
 import { RUNTIME } from "../../../wire/runtime-layout.ts";
 import type { Machine, MachineExit } from "../backend.ts";
 import { idMapArguments } from "./id-map.ts";
+import { type MachineCgroups, openMachineCgroups } from "./machine-cgroups.ts";
 import { awaitLaunch } from "./launch-report.ts";
 import type { LocalPlan } from "./local-plan.ts";
 import { leaseTree } from "./tree-cache.ts";
@@ -15,10 +17,14 @@ import { VsockSockets } from "./vsock-sockets.ts";
 
 const LIFELINE_FD = 3;
 const REPORT_FD = 4;
+/** As init allows one user (native/init/setup.c). */
+const MAX_PIDS = 4096;
 /** Time for the launcher to end once its lifeline is hung up. */
 const LAUNCHER_END_MS = 5_000;
 
 export interface LocalMachineOptions {
+  /** Of the enclave; shows in the names of its cgroups. */
+  readonly name: string;
   readonly plan: LocalPlan;
   readonly launcher: string;
   /** Made and removed by the machine. */
@@ -28,20 +34,29 @@ export interface LocalMachineOptions {
   readonly signal: AbortSignal;
 }
 
+interface Parts {
+  readonly sockets: VsockSockets;
+  readonly cgroups: MachineCgroups;
+}
+
 export class LocalMachine implements Machine {
+  readonly limits: readonly LimitStatus[];
   readonly console: Readable;
   readonly exited: Promise<MachineExit>;
   readonly #options: LocalMachineOptions;
   readonly #owned: AsyncDisposableStack;
   readonly #sockets: VsockSockets;
+  readonly #cgroups: MachineCgroups;
   readonly #consoleInput: PassThrough;
   readonly #exit = Promise.withResolvers<MachineExit>();
   #child: ChildProcess | undefined;
 
-  private constructor(options: LocalMachineOptions, owned: AsyncDisposableStack, sockets: VsockSockets) {
+  private constructor(options: LocalMachineOptions, owned: AsyncDisposableStack, parts: Parts) {
     this.#options = options;
     this.#owned = owned;
-    this.#sockets = sockets;
+    this.#sockets = parts.sockets;
+    this.#cgroups = parts.cgroups;
+    this.limits = describeLimits(options.plan, parts.cgroups);
     this.#consoleInput = new PassThrough();
     this.console = this.#consoleInput;
     this.exited = this.#exit.promise;
@@ -50,13 +65,16 @@ export class LocalMachine implements Machine {
   /** @throws E_HOST_STATE_PATH */
   static async open(options: LocalMachineOptions): Promise<LocalMachine> {
     await using opening = new AsyncDisposableStack();
-    const { vsockDirectory, scratchDirectory, plan, signal } = options;
+    const { name, vsockDirectory, scratchDirectory, plan, signal } = options;
     await mkdir(vsockDirectory, { recursive: true, mode: 0o711 });
     await mkdir(scratchDirectory, { recursive: true, mode: 0o700 });
     opening.use(await leaseTree(plan.tree, process.pid));
     const sockets = await VsockSockets.open({ directory: vsockDirectory, rootUid: plan.rootUid, signal });
     opening.use(sockets);
-    return new LocalMachine(options, opening.move(), sockets);
+    const { rootUid, memoryBytes, cpus } = plan;
+    const asked = { name, rootUid, rootGid: rootUid, memoryBytes, cpus, pids: MAX_PIDS };
+    const cgroups = opening.use(await openMachineCgroups(asked));
+    return new LocalMachine(options, opening.move(), { sockets, cgroups });
   }
 
   async onConnect(port: number, handler: (socket: Socket) => void): Promise<void> {
@@ -135,6 +153,7 @@ export class LocalMachine implements Machine {
       "--tmpfs-bytes",
       String(plan.tmpfsBytes),
       ...plan.hostBinds.flatMap((path) => ["--bind-ro", `${path}:${path}`]),
+      ...this.#cgroups.arguments,
       "--lifeline-fd",
       String(LIFELINE_FD),
       "--report-fd",
@@ -143,4 +162,12 @@ export class LocalMachine implements Machine {
       RUNTIME.init,
     ];
   }
+}
+
+function describeLimits({ memoryBytes, cpus }: LocalPlan, { limits }: MachineCgroups): LimitStatus[] {
+  return [
+    { name: "memory", value: memoryBytes, ...limits.memory },
+    { name: "cpus", value: cpus, ...limits.cpus },
+    { name: "pids", value: MAX_PIDS, ...limits.pids },
+  ];
 }

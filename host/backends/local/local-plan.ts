@@ -25,6 +25,8 @@ export interface LocalPlan {
   readonly hostBinds: readonly string[];
   /** Size limit of what the enclave may write to its root file system. */
   readonly tmpfsBytes: number;
+  readonly memoryBytes: number;
+  readonly cpus: number;
 }
 
 export interface LocalPrograms {
@@ -37,6 +39,7 @@ export interface LocalPrograms {
 export interface PlanOptions {
   readonly image: BuiltImage;
   readonly memoryBytes: number;
+  readonly cpus: number;
   readonly cacheDir: string;
   readonly caller: Caller;
   readonly programs: LocalPrograms;
@@ -61,6 +64,8 @@ export async function planLocal(options: PlanOptions): Promise<LocalPlan> {
     rootUid: hostRootUid(map, options.caller.uid),
     hostBinds: image.hostBinds,
     tmpfsBytes: memoryBytes - image.contentBytes,
+    memoryBytes,
+    cpus: options.cpus,
   };
 }
 
@@ -76,7 +81,7 @@ function checkMemory(image: BuiltImage, memoryBytes: number): void {
 }
 
 function checkSingleUid({ config }: BuiltImage): void {
-  const other = config.services.find((service) => service.user.uid !== 0);
+  const other = config.services.find(({ user }) => user.uid !== 0 && user.assigned !== true);
   const options =
     "install newuidmap (Debian package uidmap) with a line for you in /etc/subuid and /etc/subgid, or run as root";
   if (config.mode === "production") {

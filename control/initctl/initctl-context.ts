@@ -1,0 +1,18 @@
+import type { Terminal } from "../../core/terminal.ts";
+import type { ControlClient } from "../control-client.ts";
+
+/** What every command of initctl gets from its program. */
+export interface InitctlContext {
+  readonly terminal: Terminal;
+  /** Aborts at the first Ctrl-C. */
+  readonly interrupted: AbortSignal;
+  readonly connect: () => Promise<ControlClient>;
+  /**
+   * The services that the enclave.yaml of the enclave now describes, as development overrides. Absent inside, where
+   * there is nothing but the image's own file.
+   */
+  readonly computeServices?: (signal: AbortSignal) => Promise<readonly unknown[]>;
+}
+
+/** Commands are made before the global options are read; they ask for the context when they run. */
+export type GetInitctlContext = () => InitctlContext;

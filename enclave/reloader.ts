@@ -1,0 +1,95 @@
+/**
+ * Reloads: from the image's own configuration, or, in development, from services that an operator sends. A set that is
+ * refused changes nothing; one that is taken changes what differs from what runs, and nothing else.
+ */
+import { KitError } from "../core/errors.ts";
+import type { ReloadResult } from "../wire/control.ts";
+import type { EnclaveConfig, ServiceConfig } from "../wire/enclave-config.ts";
+import { decodeServices } from "../wire/enclave-config-decoder.ts";
+import type { Compartment } from "./compartment.ts";
+import type { Compartments } from "./compartments.ts";
+import type { EventStore } from "./event-store.ts";
+import type { ServiceGroup } from "./service-group.ts";
+
+export interface ReloaderOptions {
+  /** The measured one. */
+  readonly config: EnclaveConfig;
+  readonly services: ServiceGroup;
+  readonly compartments: Compartments;
+  readonly events: EventStore;
+  /** False where only one uid exists. */
+  readonly setIdentity: boolean;
+  /** Makes what services print into, before they start. */
+  readonly preparePipes: (services: readonly ServiceConfig[]) => Promise<void>;
+}
+
+export class Reloader {
+  readonly #options: ReloaderOptions;
+  #last: Promise<unknown> = Promise.resolve();
+  #overridden = false;
+
+  constructor(options: ReloaderOptions) {
+    this.#options = options;
+  }
+
+  /** True while the services are not the image's own. */
+  get overridden(): boolean {
+    return this.#overridden;
+  }
+
+  /**
+   * One after the other.
+   * @param values services as wire/enclave-config.ts has them; absent: those of the image.
+   * @throws E_ENCLAVE_CONFIG, E_ENCLAVE_SINGLE_USER, E_ENCLAVE_STOPPING, E_CGROUP_*
+   */
+  async reload(values?: readonly unknown[]): Promise<ReloadResult> {
+    const mine = this.#last.then(async () => await this.#reload(values));
+    this.#last = mine.catch(() => undefined);
+    return await mine;
+  }
+
+  async #reload(values: readonly unknown[] | undefined): Promise<ReloadResult> {
+    const { config, services, compartments, events } = this.#options;
+    if (services.stopping) throw new KitError("E_ENCLAVE_STOPPING", "not reloaded: the enclave is stopping");
+    const next = values === undefined ? config.services : decodeServices(values);
+    if (!this.#options.setIdentity) assertOneUser({ ...config, services: next });
+    const prepared = await this.#prepare(next);
+    const result = await services.reload(next, prepared);
+    await compartments.remove(result.removed);
+    this.#overridden = values !== undefined;
+    events.add(null, `reloaded: ${describe(result)}`);
+    return result;
+  }
+
+  /** What cannot be prepared is refused, and what runs keeps its limits. */
+  async #prepare(next: readonly ServiceConfig[]): Promise<ReadonlyMap<string, Compartment>> {
+    const { services, compartments, preparePipes } = this.#options;
+    const running = services.services.map((service) => service.config);
+    const names = new Set(running.map((config) => config.name));
+    try {
+      await preparePipes(next.filter((config) => !names.has(config.name)));
+      return await compartments.prepare(next);
+    } catch (error) {
+      await compartments.prepare(running);
+      throw error;
+    }
+  }
+}
+
+/** @throws E_ENCLAVE_SINGLE_USER if the services want users that cannot be had. */
+export function assertOneUser({ mode, singleUser, services }: EnclaveConfig): void {
+  if (mode === "production") {
+    throw new KitError("E_ENCLAVE_SINGLE_USER", "only one uid is mapped, which production mode refuses");
+  }
+  const other = services.find(({ user }) => user.uid !== 0 && user.assigned !== true);
+  if (singleUser || other === undefined) return;
+  const message = `only one uid is mapped, but service ${other.name} is to run as ${other.user.name} (${other.user.uid})`;
+  throw new KitError("E_ENCLAVE_SINGLE_USER", message);
+}
+
+function describe({ added, removed, changed, unchanged }: ReloadResult): string {
+  const parts = Object.entries({ added, changed, removed })
+    .filter(([, names]) => names.length > 0)
+    .map(([what, names]) => `${what} ${names.join(", ")}`);
+  return parts.length === 0 ? `nothing changed (${unchanged.length} services)` : parts.join("; ");
+}
