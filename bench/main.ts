@@ -4,11 +4,13 @@
  *   memory    resident memory of every process, beside an empty Node
  *   exec      a command in a running enclave, beside bubblewrap
  *   copy      1 GiB into an enclave and out of it, beside cat over a Unix socket
+ *   control   requests to the control API, beside a bare fastify route
  *   logs      output of a service that prints flat out
  *   many      enclaves at once: time and memory for each
  *
- * Usage: npm run bench -- [startup] [memory] [exec] [copy] [logs] [many]
+ * Usage: npm run bench -- [startup] [memory] [exec] [copy] [control] [logs] [many]
  */
+import { measureControl } from "./control.ts";
 import { measureCopy } from "./copy.ts";
 import { measureExec } from "./exec.ts";
 import { measureLogs } from "./logs.ts";
@@ -21,6 +23,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   memory: measureMemory,
   exec: measureExec,
   copy: measureCopy,
+  control: measureControl,
   logs: measureLogs,
   many: measureMany,
 };

@@ -7,9 +7,9 @@ import type { Log } from "../core/log.ts";
 import type { ServiceConfig } from "../wire/enclave-config.ts";
 import { decodeEnclaveConfig, MAX_CONFIG_BYTES } from "../wire/enclave-config-decoder.ts";
 import { GUEST_FOLDER } from "../wire/hybrid-vsock.ts";
-import { openCgroups } from "./cgroups/cgroup-tree.ts";
+import { type CgroupTree, openCgroups } from "./cgroups/cgroup-tree.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
-import { assertProduction, Compartments } from "./compartments.ts";
+import { Compartments } from "./compartments.ts";
 import type { GatewayCommand } from "./gateway-process.ts";
 import { keepTellingAlive, notifyReady, notifyRefusal, SUPERVISOR_REFUSED_STATUS } from "./init-notice.ts";
 import { makeOutputPipes } from "./output-pipes.ts";
@@ -37,8 +37,8 @@ export interface BootLayout {
   readonly streamDirectory: string;
   /** Where the gateway makes its socket for initctl. */
   readonly controlDirectory: string;
-  /** File with the greatest capability of the kernel. */
-  readonly lastCapability: string;
+  /** File in which the kernel describes this process. */
+  readonly processStatus: string;
   /** Where cgroups are mounted. */
   readonly cgroups: string;
   /** File with the first port that needs no capability. */
@@ -67,19 +67,20 @@ const NODE_FLAGS = ["--max-semi-space-size=2"];
 
 /** Runs until the ordered end. @returns the exit status: 0, or 78 if this image cannot be run here. */
 export async function runSupervisor(options: BootOptions): Promise<number> {
+  const ended = new AbortController();
   let supervisor: Supervisor;
   try {
     supervisor = await prepareSupervisor(options);
+    options.onStopSignal((name) => supervisor.shutDown(name));
+    keepTellingAlive(options.notifyFd, ended.signal);
+    await supervisor.start();
   } catch (error) {
+    ended.abort();
     const refusal = toKitError(error);
     options.log.error("this image cannot be run here", { code: refusal.code, reason: refusal.message });
     await notifyRefusal(options.notifyFd, refusal);
     return SUPERVISOR_REFUSED_STATUS;
   }
-  options.onStopSignal((name) => supervisor.shutDown(name));
-  const ended = new AbortController();
-  keepTellingAlive(options.notifyFd, ended.signal);
-  await supervisor.start();
   await supervisor.ended.finally(() => ended.abort());
   return 0;
 }
@@ -96,25 +97,20 @@ async function prepareSupervisor(options: BootOptions): Promise<Supervisor> {
   const { pipeDirectory: directory, serviceExec } = layout;
   const makePipes = async (services: readonly ServiceConfig[]): Promise<string | undefined> =>
     await makeOutputPipes({ directory, services, serviceExec, setIdentity, log });
-  const pipeDirectory = await makePipes(config.services);
-  const compartments = new Compartments({
-    cgroups: await openCgroups({ root: layout.cgroups, log }),
-    filterDirectory: layout.filterDirectory,
-    architecture: options.architecture,
-    setIdentity,
-  });
-  if (config.mode === "production") assertProduction(config.services, compartments);
+  const { filterDirectory } = layout;
+  const { architecture } = options;
+  const openTree = async (): Promise<CgroupTree> => await openCgroups({ root: layout.cgroups, log });
+  let pipeDirectory: string | undefined;
   return new Supervisor({
     config,
-    compartments,
-    prepared: await compartments.prepare(config.services),
-    pipeDirectory,
-    preparePipes: async (services) => void (await makePipes(services)),
+    compartments: new Compartments({ openTree, filterDirectory, architecture, setIdentity }),
+    pipeDirectory: () => pipeDirectory,
+    preparePipes: async (services) => void (pipeDirectory = await makePipes(services)),
     sessions: await sessionSettings(options, setIdentity),
     controlSocket: join(layout.controlDirectory, "control.sock"),
     ...readArguments(options.arguments),
     pid,
-    serviceExec: layout.serviceExec,
+    serviceExec,
     setIdentity,
     gateway: await gatewayCommand(options, setIdentity),
     ...(logDirectory === undefined ? {} : { logDirectory }),
@@ -142,14 +138,16 @@ async function sessionSettings(
     streamOwner: owner,
     archiveProgram: await nodeCommand(layout, "archive", layout.archive),
     accounts: { passwd: "/etc/passwd", group: "/etc/group" },
-    lastCapability: await readLastCapability(layout.lastCapability),
+    capabilities: heldCapabilities(await readFile(layout.processStatus, "utf8")),
   };
 }
 
-/** As the kernel tells; CAP_AUDIT_READ, which every supported one has, where it does not. */
-async function readLastCapability(path: string): Promise<number> {
-  const text = await readFile(path, "utf8").catch(() => "37");
-  return /^\d{1,2}\n?$/.test(text) ? Number(text) : 37;
+/** Numbers of the capabilities that this process has; it can give no others. */
+function heldCapabilities(status: string): readonly number[] {
+  const set = BigInt(`0x${/^CapPrm:\s+([0-9a-f]{1,16})$/m.exec(status)?.[1] ?? "0"}`);
+  return Array.from({ length: 64 }, (_item, number) => number).filter(
+    (number) => ((set >> BigInt(number)) & 1n) === 1n,
+  );
 }
 
 async function readBounded(path: string): Promise<Uint8Array> {

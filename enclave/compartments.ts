@@ -13,7 +13,7 @@ import { type Compartment, makeCompartment } from "./compartment.ts";
 import { buildServiceFilter } from "./seccomp/filter.ts";
 
 export interface CompartmentsOptions {
-  readonly cgroups: CgroupTree;
+  readonly openTree: () => Promise<CgroupTree>;
   /** Folder of the system call filters; made here. */
   readonly filterDirectory: string;
   readonly architecture: "x64" | "arm64";
@@ -32,6 +32,8 @@ const UNKNOWN_USAGE: Usage = {
 export class Compartments {
   readonly #options: CompartmentsOptions;
   readonly #cgroups = new Map<string, ServiceCgroup>();
+  /** Opened by the first `prepare`. */
+  #tree: CgroupTree | undefined;
 
   constructor(options: CompartmentsOptions) {
     this.#options = options;
@@ -39,9 +41,10 @@ export class Compartments {
 
   /** Makes those of the services given, or sets their limits anew. @throws E_CGROUP_* */
   async prepare(configs: readonly ServiceConfig[]): Promise<ReadonlyMap<string, Compartment>> {
+    this.#tree ??= await this.#options.openTree();
     await mkdir(this.#options.filterDirectory, { recursive: true, mode: 0o700 });
     const made = new Map<string, Compartment>();
-    const countsPids = this.#options.cgroups.controllers.pids.available;
+    const countsPids = this.#tree.controllers.pids.available;
     for (const config of configs) {
       const filter = await this.#writeFilter(config);
       const cgroup = await this.#openCgroup(config);
@@ -61,7 +64,8 @@ export class Compartments {
 
   /** Every limit of the service, and whether it holds here. */
   limitsOf({ limits }: ServiceConfig): LimitStatus[] {
-    const { controllers } = this.#options.cgroups;
+    const controllers = this.#tree?.controllers;
+    if (controllers === undefined) return [];
     const always = { available: true, why: null };
     const rows: [LimitName, number | undefined, { available: boolean; why: string | null }][] = [
       ["memory", limits.memoryBytes, controllers.memory],
@@ -89,7 +93,8 @@ export class Compartments {
   }
 
   async readMachineUsage(): Promise<Usage> {
-    const usage = await this.#options.cgroups.readMachineUsage();
+    const usage = await this.#tree?.readMachineUsage();
+    if (usage === undefined) return UNKNOWN_USAGE;
     const { cpuUsec, memoryBytes, memoryLimitBytes, pids, pidsLimit } = usage;
     return { cpuUsec, memoryBytes, memoryLimitBytes, pids, pidsLimit };
   }
@@ -111,7 +116,7 @@ export class Compartments {
       await known.setLimits(limits);
       return known;
     }
-    const made = await this.#options.cgroups.openService(name, limits);
+    const made = await this.#tree?.openService(name, limits);
     if (made !== undefined) this.#cgroups.set(name, made);
     return made;
   }

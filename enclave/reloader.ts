@@ -7,7 +7,7 @@ import type { ReloadResult } from "../wire/control.ts";
 import type { EnclaveConfig, ServiceConfig } from "../wire/enclave-config.ts";
 import { decodeServices } from "../wire/enclave-config-decoder.ts";
 import type { Compartment } from "./compartment.ts";
-import type { Compartments } from "./compartments.ts";
+import { assertProduction, type Compartments } from "./compartments.ts";
 import type { EventStore } from "./event-store.ts";
 import type { ServiceGroup } from "./service-group.ts";
 
@@ -35,6 +35,18 @@ export class Reloader {
   /** True while the services are not the image's own. */
   get overridden(): boolean {
     return this.#overridden;
+  }
+
+  /** Starts the services of the image. @throws E_CGROUP_*, E_ENCLAVE_LIMITS, E_ENCLAVE_ISOLATION */
+  async start(): Promise<void> {
+    const { config, services, compartments, preparePipes } = this.#options;
+    const [prepared] = await Promise.all([
+      compartments.prepare(config.services),
+      preparePipes(config.services),
+    ]);
+    if (config.mode === "production") assertProduction(config.services, compartments);
+    // Whoever stopped the enclave meanwhile wants no services.
+    if (!services.stopping) await services.reload(config.services, prepared);
   }
 
   /**

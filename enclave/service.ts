@@ -22,7 +22,7 @@ export interface ServiceContext {
   readonly serviceExec: string;
   readonly setIdentity: boolean;
   /** Folder of the output pipes (output-pipes.ts); absent: output comes through sockets. */
-  readonly pipeDirectory?: string | undefined;
+  readonly pipeDirectory?: () => string | undefined;
   readonly timing: RestartTiming;
   readonly clock: Clock;
   /** A value in [0, 1). */
@@ -173,7 +173,7 @@ export class Service {
   }
 
   #pipeOpener(): (() => OutputPipes) | undefined {
-    const { pipeDirectory } = this.#context;
+    const pipeDirectory = this.#context.pipeDirectory?.();
     if (pipeDirectory === undefined) return undefined;
     return () => openOutputPipes(pipeDirectory, this.config.name);
   }

@@ -16,6 +16,8 @@ import type { Sessions } from "./sessions/sessions.ts";
 export interface CallTargets {
   readonly config: EnclaveConfig;
   readonly settings: GatewaySettings;
+  /** The services are there: until then nobody is shown an enclave without services. */
+  readonly started: Promise<void>;
   readonly services: ServiceGroup;
   readonly events: EventStore;
   readonly logs: LogStore;
@@ -50,12 +52,14 @@ export async function carryOut(
   assertAllowed(call, targets.config);
   switch (call.method) {
     case "hello":
+      return () => targets.settings;
     case "listening":
     case "alive":
     case "cancel":
     case "poweroff":
       return carryOutNotice(call.method, targets);
     case "status":
+      await targets.started;
       return targets.status;
     case "stats":
       return just(await targets.stats());
@@ -71,7 +75,6 @@ export async function carryOut(
 }
 
 function carryOutNotice(method: (typeof INTERNAL)[number] | "poweroff", targets: CallTargets): LateResult {
-  if (method === "hello") return () => targets.settings;
   if (method === "poweroff") targets.onPoweroff();
   if (method === "listening") targets.onListening();
   if (method === "alive") targets.onAlive();

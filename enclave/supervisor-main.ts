@@ -29,7 +29,7 @@ const status = await runSupervisor({
     runDirectory: "/run/enclave",
     streamDirectory: "/run/enclave/streams",
     controlDirectory: "/run/enclave/control",
-    lastCapability: "/proc/sys/kernel/cap_last_cap",
+    processStatus: "/proc/self/status",
     uidMap: "/proc/self/uid_map",
     cgroups: "/sys/fs/cgroup",
     lowPorts: "/proc/sys/net/ipv4/ip_unprivileged_port_start",

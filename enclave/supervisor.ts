@@ -8,7 +8,6 @@ import type { Log } from "../core/log.ts";
 import type { EnclaveStatus } from "../wire/control.ts";
 import type { EnclaveConfig, ServiceConfig } from "../wire/enclave-config.ts";
 import type { Clock } from "./clock.ts";
-import type { Compartment } from "./compartment.ts";
 import type { Compartments } from "./compartments.ts";
 import { EventStore } from "./event-store.ts";
 import { type GatewayCommand, GatewayProcess } from "./gateway-process.ts";
@@ -24,7 +23,7 @@ import { serveGateway } from "./supervisor-server.ts";
 
 export type SessionSettings = Pick<
   SessionsOptions,
-  "streamSocket" | "streamOwner" | "archiveProgram" | "accounts" | "lastCapability"
+  "streamSocket" | "streamOwner" | "archiveProgram" | "accounts" | "capabilities"
 >;
 
 export interface SupervisorOptions {
@@ -39,10 +38,8 @@ export interface SupervisorOptions {
   readonly setIdentity: boolean;
   readonly gateway: GatewayCommand;
   readonly compartments: Compartments;
-  /** Those of the configuration's services. */
-  readonly prepared: ReadonlyMap<string, Compartment>;
-  /** Folder of the services' output pipes (output-pipes.ts); absent: sockets. */
-  readonly pipeDirectory?: string | undefined;
+  /** Folder of the services' output pipes (output-pipes.ts), once they are made; undefined: sockets. */
+  readonly pipeDirectory: () => string | undefined;
   /** Makes the pipes of services that a reload adds. */
   readonly preparePipes: (services: readonly ServiceConfig[]) => Promise<void>;
   /** How commands are run beside the services; nothing is, in production. */
@@ -71,6 +68,7 @@ export class Supervisor {
   readonly #reloader: Reloader;
   readonly #gateway: GatewayProcess;
   #sessions: Sessions | undefined;
+  readonly #started = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
   #isReady = false;
   #shutdown: Promise<void> | undefined;
@@ -83,8 +81,9 @@ export class Supervisor {
     this.#logs = new LogStore({ generation, epochMs, ...this.#fileOpener() });
     const shared = { clock, random, events: this.#events, logs: this.#logs };
     const { serviceExec, setIdentity, pipeDirectory, timing = RESTART_TIMING } = options;
-    const own = { serviceExec, setIdentity, pipeDirectory, timing, compartments: options.prepared };
-    this.#services = new ServiceGroup(config.services, { ...shared, ...own });
+    const own = { serviceExec, setIdentity, pipeDirectory, timing };
+    // Empty until the compartments are made, which takes as long as the gateway takes to start.
+    this.#services = new ServiceGroup([], { ...shared, ...own });
     const { compartments, preparePipes } = options;
     const reloaded = { config, services: this.#services, events: this.#events, setIdentity };
     this.#reloader = new Reloader({ ...reloaded, compartments, preparePipes });
@@ -97,14 +96,15 @@ export class Supervisor {
     return this.#ended.promise;
   }
 
-  /** @throws errno if the socket of sessions cannot be made. */
+  /** @throws E_CGROUP_*, errno if the socket of sessions cannot be made. */
   async start(): Promise<void> {
     const { generation, previousExit, config } = this.#options;
     const before = previousExit === null ? "" : `; the one before ${previousExit}`;
     this.#events.add(null, `supervisor ${generation} started${before}`);
     if (config.mode === "development") this.#sessions = await this.#openSessions();
     this.#gateway.start();
-    this.#services.start();
+    await this.#reloader.start();
+    this.#started.resolve();
   }
 
   status(): EnclaveStatus {
@@ -159,6 +159,7 @@ export class Supervisor {
     const targets: CallTargets = {
       config,
       settings: { control: mode === "development", ingressPorts, streamSocket, controlSocket },
+      started: this.#started.promise,
       get sessions() {
         return sessions();
       },

@@ -31,7 +31,7 @@ import { fingerprintSource } from "./source-fingerprint.ts";
 import { resolveUser } from "./users.ts";
 
 /** Raised whenever a build of the same inputs gives other bytes. */
-const RECIPE_VERSION = 4;
+const RECIPE_VERSION = 5;
 
 /** The toolkit's own files that go into every image; paths on this machine. */
 export interface RuntimeFiles {
@@ -40,6 +40,8 @@ export interface RuntimeFiles {
   readonly serviceExec: string;
   readonly supervisor: string;
   readonly gateway: string;
+  readonly gatewayApi: string;
+  readonly gatewayShared: string;
   readonly archive: string;
   readonly initctl: string;
   readonly initctlProgram: string;

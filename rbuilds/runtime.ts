@@ -15,6 +15,8 @@ export interface RuntimeOptions {
   readonly serviceExec: string;
   readonly supervisor: string;
   readonly gateway: string;
+  readonly gatewayApi: string;
+  readonly gatewayShared: string;
   readonly archive: string;
   readonly initctl: string;
   readonly initctlProgram: string;
@@ -45,6 +47,8 @@ export async function addRuntime(tree: FileTree, blobs: BlobStore, options: Runt
     [RUNTIME.node, options.node, EXECUTABLE],
     [RUNTIME.supervisor, options.supervisor, READABLE],
     [RUNTIME.gateway, options.gateway, READABLE],
+    [RUNTIME.gatewayApi, options.gatewayApi, READABLE],
+    [RUNTIME.gatewayShared, options.gatewayShared, READABLE],
     [RUNTIME.archive, options.archive, READABLE],
     [RUNTIME.initctl, options.initctl, READABLE],
     [RUNTIME.initctlProgram, options.initctlProgram, EXECUTABLE],

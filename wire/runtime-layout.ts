@@ -17,6 +17,9 @@ export const RUNTIME = {
   /** Bundles. */
   supervisor: "/opt/enclave/supervisor.mjs",
   gateway: "/opt/enclave/gateway.mjs",
+  /** Loaded by the gateway once ingress listens, and what both have in common. */
+  gatewayApi: "/opt/enclave/gateway-api.mjs",
+  gatewayShared: "/opt/enclave/gateway-shared.mjs",
   /** Copies files in and out; the supervisor starts one for each copy. */
   archive: "/opt/enclave/archive.mjs",
   initctl: "/opt/enclave/initctl.mjs",

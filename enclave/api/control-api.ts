@@ -9,6 +9,7 @@ import { errorToJson, KitError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import { createHandlers, type Handler } from "./control-handlers.ts";
 import { httpStatusOf, toControlError } from "./control-errors.ts";
+import { describeApi } from "./openapi.ts";
 import { CONTROL_ROUTES, type ControlRoute } from "./routes.ts";
 import type { SupervisorClient } from "./supervisor-client.ts";
 import { TicketStore } from "./ticket-store.ts";
@@ -30,6 +31,8 @@ const MAX_CONNECTIONS = 64;
 const MAX_BODY_BYTES = 4096;
 const MAX_URL_BYTES = 8192;
 const HEADERS_TIMEOUT_MS = 5_000;
+/** How often connections are looked at for those that take too long. */
+const CHECK_INTERVAL_MS = 1_000;
 const IDLE_TIMEOUT_MS = 30_000;
 
 /** The server, not yet listening. */
@@ -46,7 +49,11 @@ export async function createControlApi(options: ControlApiOptions): Promise<Fast
     exposeHeadRoutes: false,
     frameworkErrors: (error, _request, reply) => void refuse(reply, toControlError(error)),
     clientErrorHandler: refuseBytes,
-    http: { maxHeaderSize: MAX_URL_BYTES, headersTimeout: HEADERS_TIMEOUT_MS },
+    http: {
+      maxHeaderSize: MAX_URL_BYTES,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: CHECK_INTERVAL_MS,
+    },
   });
   api.server.maxConnections = MAX_CONNECTIONS;
   api.setErrorHandler(async (error, _request, reply) => refuse(reply, toControlError(error)));
@@ -63,7 +70,6 @@ export async function createControlApi(options: ControlApiOptions): Promise<Fast
     if (handler !== undefined) addRoute(api, route, handler);
   }
   api.get("/v1/openapi.json", async (_request, reply) => {
-    const { describeApi } = await import("./openapi.ts");
     await reply.send(describeApi());
   });
   api.server.on("upgrade", (request: IncomingMessage, connection: Duplex, head: Buffer) => {

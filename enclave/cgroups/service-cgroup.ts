@@ -50,11 +50,17 @@ export class ServiceCgroup implements AsyncDisposable {
     await using opening = new AsyncDisposableStack();
     const cgroup = new ServiceCgroup(name, layout);
     opening.use(cgroup);
+    let isNew = true;
     for (const directory of cgroup.directories) {
-      if (await makeCgroup(name, directory)) opening.defer(async () => await removeCgroup(directory));
+      const isMade = await makeCgroup(name, directory);
+      if (isMade) opening.defer(async () => await removeCgroup(directory));
+      isNew &&= isMade;
     }
-    await cgroup.killAll();
-    cgroup.#base = await cgroup.#counters.read();
+    // In one that an earlier supervisor made, what it left is ended, and what it counted does not count.
+    if (!isNew) {
+      await cgroup.killAll();
+      cgroup.#base = await cgroup.#counters.read();
+    }
     await cgroup.setLimits(limits);
     opening.move();
     return cgroup;

@@ -9,8 +9,8 @@ export interface CommandParts {
   readonly serviceExec: string;
   /** False where only one uid exists. */
   readonly setIdentity: boolean;
-  /** Greatest capability that the kernel knows. */
-  readonly lastCapability: number;
+  /** Numbers of those that the supervisor has and can pass on. */
+  readonly capabilities: readonly number[];
 }
 
 const ROOT: ServiceUser = { name: "root", uid: 0, gid: 0, groups: [], home: "/root" };
@@ -31,9 +31,8 @@ export function execCommand(request: ExecRequest, place: ExecPlace, parts: Comma
   const { service } = place;
   const user = place.user ?? service?.user ?? ROOT;
   const tty = request.tty === true;
-  const everything = Array.from({ length: parts.lastCapability + 1 }, (_item, number) => number);
   // Root without a service is the operator himself: development only, and nothing is kept from him.
-  const options = service !== undefined || user.uid !== 0 ? place.options : capabilities(everything);
+  const options = service !== undefined || user.uid !== 0 ? place.options : capabilities(parts.capabilities);
   const base = service === undefined ? { PATH, HOME: user.home, USER: user.name } : environmentOf(service);
   const environment = { ...(tty ? { TERM: "xterm-256color" } : {}), ...base, ...request.environment };
   const words = [...(tty ? ["--tty"] : []), "--", ...request.command];
@@ -53,7 +52,7 @@ export function archiveCommand(
   parts: CommandParts,
 ): SessionCommand {
   const owners = direction === "unpack" && !parts.setIdentity ? ["--owners", "caller"] : [];
-  const options = parts.setIdentity ? capabilities(COPY_CAPABILITIES) : [];
+  const options = capabilities(COPY_CAPABILITIES.filter((number) => parts.capabilities.includes(number)));
   const head = [...identity(ROOT, "/", parts), ...options];
   return {
     words: [parts.serviceExec, ...head, "--", ...program, direction, ...owners, path],

@@ -36,6 +36,8 @@ export async function buildImage(
       serviceExec: join(toolkit.nativeDir, "service-exec"),
       supervisor: join(toolkit.distDir, "supervisor.mjs"),
       gateway: join(toolkit.distDir, "gateway.mjs"),
+      gatewayApi: join(toolkit.distDir, "gateway-api.mjs"),
+      gatewayShared: join(toolkit.distDir, "gateway-shared.mjs"),
       archive: join(toolkit.distDir, "archive.mjs"),
       initctl: join(toolkit.distDir, "initctl.mjs"),
       initctlProgram: join(toolkit.nativeDir, "initctl"),

@@ -10,11 +10,12 @@
 #include "cgroups.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
+#include <unistd.h>
 
-#include "../common/control-file.h"
 #include "mount-api.h"
 #include "report.h"
 #include "targets.h"
@@ -22,17 +23,25 @@
 #define MOUNT_POINT "/sys/fs/cgroup"
 #define STEP "cgroup"
 
-void move_into_cgroups(const struct options *options, pid_t child)
+void open_cgroups(const struct options *options, int *members)
 {
     char path[PATH_MAX];
-    char text[16];
-    snprintf(text, sizeof text, "%d", (int)child);
     for (size_t i = 0; i < options->cgroup_count; i++) {
         const char *directory = options->cgroups[i].directory;
         errno = ENAMETOOLONG;
-        if (snprintf(path, sizeof path, "%s/cgroup.procs", directory) >= (int)sizeof path ||
-            !write_control_file(path, text))
+        bool fits = snprintf(path, sizeof path, "%s/cgroup.procs", directory) < (int)sizeof path;
+        members[i] = fits ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+        if (members[i] == -1)
             fail(STEP, directory);
+    }
+}
+
+void move_into_cgroups(const struct options *options, const int *members, pid_t child)
+{
+    for (size_t i = 0; i < options->cgroup_count; i++) {
+        if (dprintf(members[i], "%d", (int)child) < 0)
+            fail(STEP, options->cgroups[i].directory);
+        close(members[i]);
     }
 }
 

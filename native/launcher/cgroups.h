@@ -6,8 +6,11 @@
 #include "options.h"
 #include "sources.h"
 
-/* On the host: moves the child into every cgroup that is delegated to it. */
-void move_into_cgroups(const struct options *options, pid_t child);
+/* On the host: opens the list of members of every cgroup that is delegated, into `members` (MAX_CGROUPS). */
+void open_cgroups(const struct options *options, int *members);
+
+/* On the host: moves the child into them, and closes the lists. */
+void move_into_cgroups(const struct options *options, const int *members, pid_t child);
 
 /* In the child, after it was moved: makes its cgroups the roots of what it sees. */
 void enter_cgroup_namespace(void);

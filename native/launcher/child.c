@@ -1,12 +1,12 @@
 /*
  * From clone to exec, in the child. The order is the point:
  *
- *   1. wait for the maps          before them there is no uid 0; the launcher has moved the child into its cgroups by then
+ *   1. wait for the maps          before them there is no uid 0
  *   2. open what the host gives   while still the caller
- *   3. cgroup namespace           its root is the cgroup of the moment, so not earlier than 1
- *   4. become uid 0
- *   5. tie life to the launcher   after 4, because a change of identity clears the death signal
- *   6. build and enter the root   as uid 0, so that new files belong to a uid that exists
+ *   3. become uid 0
+ *   4. tie life to the launcher   after 3, because a change of identity clears the death signal
+ *   5. build and enter the root   as uid 0, so that new files belong to a uid that exists
+ *   6. cgroup namespace           its root is the cgroup of the moment, so after the launcher has moved this process
  *   7. exec
  */
 #include "child.h"
@@ -29,7 +29,7 @@
 #include "root.h"
 #include "sources.h"
 
-static void wait_for_maps(int life)
+static void wait_for_launcher(int life)
 {
     char byte;
     ssize_t count;
@@ -55,7 +55,6 @@ static void enter_sandbox(const struct options *options, int life)
 {
     struct sources sources;
     open_sources(options, &sources);
-    enter_cgroup_namespace();
     become_root(options);
     die_with_launcher(life);
     /* Its own session: Ctrl-C on the operator's terminal is for the CLI, and no terminal is shared. */
@@ -72,9 +71,12 @@ static void enter_sandbox(const struct options *options, int life)
 
 _Noreturn void become_command(const struct options *options, int life, const sigset_t *mask)
 {
-    wait_for_maps(life);
+    wait_for_launcher(life);
     if (options->whole_sandbox) {
         enter_sandbox(options, life);
+        if (options->cgroup_count > 0)
+            wait_for_launcher(life);
+        enter_cgroup_namespace();
         /* Not closed before: the report descriptor must live until exec succeeds. */
         if (!close_from_at_exec(SUPERVISOR_FD_VSOCK_DIRECTORY + 1))
             fail("descriptors", "close-on-exec");

@@ -64,6 +64,8 @@ int main(int argc, char **argv)
     int signals = open_signals((const int[]){SIGCHLD, SIGTERM, SIGINT, 0});
     if (signals == -1 || pipe2(life, O_CLOEXEC) == -1)
         fail("signals", "signalfd");
+    int members[MAX_CGROUPS];
+    open_cgroups(&options, members);
     pid_t child = clone_child(&options);
     if (child == -1)
         fail("userns", "clone");
@@ -74,10 +76,13 @@ int main(int argc, char **argv)
     close(life[0]);
     /* A child that was killed meanwhile is an error of write(), not a signal. */
     signal(SIGPIPE, SIG_IGN);
-    move_into_cgroups(&options, child);
     write_maps(&options, child);
     if (write(life[1], "m", 1) != 1)
         fail("maps", "the child ended");
+    /* The kernel takes its time for each; meanwhile the child builds its root. */
+    move_into_cgroups(&options, members, child);
+    if (options.cgroup_count > 0 && write(life[1], "c", 1) != 1)
+        fail("cgroup", "the child ended");
     close_report();
     return guard_child(child, signals, options.lifeline_fd);
 }

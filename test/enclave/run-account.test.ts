@@ -117,3 +117,14 @@ test("nothing is timed or polled after the end", async () => {
 test("a run without cgroups is not polled", () => {
   expect(new Run({ cpuTimeMs: 1 }, NO_COUNTERS, false).clock.delaysMs).toEqual([]);
 });
+
+test("a jump of the wall clock ends nothing early and nothing late", () => {
+  const run = new Run({ runTimeMs: 500 });
+  const epoch = run.clock.epochMs();
+  run.clock.epochMs = () => epoch + 86_400_000;
+  run.clock.advance(499);
+  expect(run.kills).toBe(0);
+  run.clock.epochMs = () => epoch - 86_400_000;
+  run.clock.advance(1);
+  expect(run.kills).toBe(1);
+});

@@ -69,7 +69,7 @@ export class RunningSupervisor implements AsyncDisposable {
       runDirectory: join(directory, "run"),
       streamDirectory: join(directory, "streams"),
       controlDirectory: join(directory, "control"),
-      lastCapability: "/proc/sys/kernel/cap_last_cap",
+      processStatus: "/proc/self/status",
       uidMap: join(directory, "uid_map"),
       cgroups: join(directory, "no-cgroups"),
       lowPorts: join(directory, "low_ports"),

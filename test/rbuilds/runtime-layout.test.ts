@@ -47,6 +47,8 @@ const SOURCES = [
   "serviceExec",
   "supervisor",
   "gateway",
+  "gatewayApi",
+  "gatewayShared",
   "archive",
   "initctl",
   "initctlProgram",
@@ -56,8 +58,9 @@ async function writeSources(): Promise<Omit<RuntimeOptions, "libraries">> {
   const paths = Object.fromEntries(SOURCES.map((name) => [name, join(directory, name)]));
   for (const [name, path] of Object.entries(paths)) await writeFile(path, `content of ${name}`);
   const { node = "", init = "", serviceExec = "", supervisor = "", gateway = "" } = paths;
-  const { archive = "", initctl = "", initctlProgram = "" } = paths;
-  const files = { node, init, serviceExec, supervisor, gateway, archive, initctl, initctlProgram };
+  const { gatewayApi = "", gatewayShared = "", archive = "", initctl = "", initctlProgram = "" } = paths;
+  const gateways = { gateway, gatewayApi, gatewayShared };
+  const files = { node, init, serviceExec, supervisor, ...gateways, archive, initctl, initctlProgram };
   return { ...files, config: CONFIG, cacheDir: directory };
 }
 
@@ -89,6 +92,8 @@ describe("the runtime of an image", () => {
     const others = [
       RUNTIME.supervisor,
       RUNTIME.gateway,
+      RUNTIME.gatewayApi,
+      RUNTIME.gatewayShared,
       RUNTIME.archive,
       RUNTIME.initctl,
       RUNTIME.supervisorArgv,

@@ -68,12 +68,14 @@ export class LocalMachine implements Machine {
     const { name, vsockDirectory, scratchDirectory, plan, signal } = options;
     await mkdir(vsockDirectory, { recursive: true, mode: 0o711 });
     await mkdir(scratchDirectory, { recursive: true, mode: 0o700 });
+    const { rootUid, memoryBytes, cpus } = plan;
+    const asked = { name, rootUid, rootGid: rootUid, memoryBytes, cpus, pids: MAX_PIDS };
+    const making = openMachineCgroups(asked);
+    opening.defer(async () => await (await making)[Symbol.asyncDispose]());
     opening.use(await leaseTree(plan.tree, process.pid));
     const sockets = await VsockSockets.open({ directory: vsockDirectory, rootUid: plan.rootUid, signal });
     opening.use(sockets);
-    const { rootUid, memoryBytes, cpus } = plan;
-    const asked = { name, rootUid, rootGid: rootUid, memoryBytes, cpus, pids: MAX_PIDS };
-    const cgroups = opening.use(await openMachineCgroups(asked));
+    const cgroups = await making;
     return new LocalMachine(options, opening.move(), { sockets, cgroups });
   }
 
