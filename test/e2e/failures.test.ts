@@ -116,3 +116,21 @@ describe("stopped by SIGSTOP while the enclave runs", () => {
     await isGone(bed);
   });
 });
+
+test("starved of processor time by its own services, an enclave is still seen, reached and stopped", async () => {
+  await using bed = await openTestbed();
+  const busy = Array.from(
+    { length: 6 },
+    (_item, index) => `  busy${index}: { command: [sh, -c, "while :; do :; done"] }\n`,
+  );
+  const path = join(directory, "busy.yaml");
+  const head = ENCLAVE.slice(0, ENCLAVE.indexOf("services:")).replace("victim", "busy");
+  await writeFile(path, `${head}services:\n${busy.join("")}`);
+  await bed.succeed("up", path, "-d");
+  expect(await bed.succeed("exec", "busy", "--", "echo", "answered")).toBe("answered\n");
+  expect((await bed.initctlStatus("busy")).services.map((service) => service.state)).toEqual(
+    busy.map(() => "running"),
+  );
+  await bed.succeed("down", "busy");
+  await isGone(bed);
+}, 60_000);
