@@ -1,7 +1,8 @@
 /** `initctl` inside an enclave: talks to the gateway over its Unix socket, which only root may open. */
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 
 import { KitError } from "../core/errors.ts";
+import { openSocket } from "../core/open-socket.ts";
 import { Terminal } from "../core/terminal.ts";
 import { ControlClient } from "./control-client.ts";
 import { createInitctlProgram, type InitctlFlags } from "./initctl-program.ts";
@@ -28,26 +29,15 @@ function openTerminal(): Terminal {
 }
 
 async function dialGateway(signal: AbortSignal): Promise<Socket> {
-  const socket = connect({ path: SOCKET, allowHalfOpen: true });
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const abort = (): void => reject(signal.reason);
-  socket.once("connect", resolve).once("error", reject);
-  signal.addEventListener("abort", abort, { once: true });
-  if (signal.aborted) abort();
   try {
-    await promise;
-    socket.off("error", reject);
-    return socket;
+    return await openSocket({ path: SOCKET, allowHalfOpen: true }, signal);
   } catch (error) {
-    socket.destroy();
     if (signal.aborted) throw error;
     const message = `the control API does not answer at ${SOCKET}`;
     throw new KitError("E_BACKEND_CONNECT", message, {
       cause: error,
       hint: "Run initctl as root of an enclave in development mode; while the gateway restarts, try again.",
     });
-  } finally {
-    signal.removeEventListener("abort", abort);
   }
 }
 

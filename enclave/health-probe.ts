@@ -1,7 +1,8 @@
 /** One probe of a service's health. Every kind answers within its deadline and leaves nothing behind. */
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 
 import { withDeadline } from "../core/deadline.ts";
+import { openSocket } from "../core/open-socket.ts";
 import type { Healthcheck, HealthTest, ServiceConfig } from "../wire/enclave-config.ts";
 import { environmentOf, startProcess } from "./service-process.ts";
 
@@ -137,21 +138,10 @@ async function probeTcp(port: number, signal: AbortSignal): Promise<ProbeResult>
 }
 
 /** Connects to a port of this machine. */
+/** Errors after the connection was made are the end of the probe, which reads or leaves. */
 async function dial(port: number, signal: AbortSignal): Promise<Socket> {
-  const socket = connect({ host: LOOPBACK, port });
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const abort = (): void => reject(signal.reason);
-  signal.addEventListener("abort", abort, { once: true });
-  socket.once("connect", resolve).on("error", reject);
-  try {
-    await promise;
-    return socket;
-  } catch (error) {
-    socket.destroy();
-    throw error;
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
+  const socket = await openSocket({ host: LOOPBACK, port }, signal);
+  return socket.on("error", () => socket.destroy());
 }
 
 /**

@@ -25,27 +25,13 @@ import type { DebianArchitecture, LockedPackage } from "./locked-package.ts";
 import { encodeManifest } from "./manifest-file.ts";
 import { importOciImage } from "./oci-image.ts";
 import { lockPackages } from "./package-lock.ts";
-import { addRuntime } from "./runtime.ts";
+import { addRuntime, type RuntimeFiles } from "./runtime.ts";
 import { openRuntimeLibraries } from "./runtime-libraries.ts";
 import { fingerprintSource } from "./source-fingerprint.ts";
 import { resolveUser } from "./users.ts";
 
 /** Raised whenever a build of the same inputs gives other bytes. */
 const RECIPE_VERSION = 5;
-
-/** The toolkit's own files that go into every image; paths on this machine. */
-export interface RuntimeFiles {
-  readonly node: string;
-  readonly init: string;
-  readonly serviceExec: string;
-  readonly supervisor: string;
-  readonly gateway: string;
-  readonly gatewayApi: string;
-  readonly gatewayShared: string;
-  readonly archive: string;
-  readonly initctl: string;
-  readonly initctlProgram: string;
-}
 
 export interface AssembleRequest {
   readonly image: ImageSpec;

@@ -8,8 +8,8 @@ import type { FileTree } from "./file-tree.ts";
 import { ensureDirectory } from "./finishers/finish-context.ts";
 import type { RuntimeLibraries } from "./runtime-libraries.ts";
 
-export interface RuntimeOptions {
-  /** Paths on this machine. */
+/** The toolkit's own files that go into every image; paths on this machine. */
+export interface RuntimeFiles {
   readonly node: string;
   readonly init: string;
   readonly serviceExec: string;
@@ -20,6 +20,9 @@ export interface RuntimeOptions {
   readonly archive: string;
   readonly initctl: string;
   readonly initctlProgram: string;
+}
+
+export interface RuntimeOptions extends RuntimeFiles {
   /** "host": Node uses the libraries of the machine, whose /usr is bound into the enclave. */
   readonly libraries: RuntimeLibraries | "host";
   readonly config: EnclaveConfig;

@@ -1,5 +1,5 @@
 /** Connections from the host to the control API of an enclave. */
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
@@ -7,6 +7,7 @@ import type { Dial } from "../../control/control-request.ts";
 import { backoffDelayMs } from "../../core/backoff.ts";
 import { withDeadline } from "../../core/deadline.ts";
 import { isErrno, KitError } from "../../core/errors.ts";
+import { openSocket } from "../../core/open-socket.ts";
 import {
   decodeOk,
   encodeConnect,
@@ -57,7 +58,7 @@ export async function dialEnclave(stateDir: string, name: string): Promise<Dial>
 async function dialOnce(directory: string, signal: AbortSignal): Promise<Socket> {
   const guest = join(directory, GUEST_FOLDER);
   try {
-    return await openSocket(join(guest, String(VSOCK_PORT.control)), signal);
+    return await openSocket({ path: join(guest, String(VSOCK_PORT.control)), allowHalfOpen: true }, signal);
   } catch (error) {
     const hasNoGuest = isErrno(error, "ENOENT") || isErrno(error, "EACCES");
     if (!hasNoGuest) throw error;
@@ -67,7 +68,7 @@ async function dialOnce(directory: string, signal: AbortSignal): Promise<Socket>
 
 /** A port on which nobody listens is told by the end of the connection. */
 async function shakeHands(path: string, signal: AbortSignal): Promise<Socket> {
-  const socket = await openSocket(path, signal);
+  const socket = await openSocket({ path, allowHalfOpen: true }, signal);
   socket.on("error", () => socket.destroy()); // between two readers nobody else would hear of it
   try {
     socket.write(encodeConnect(VSOCK_PORT.control));
@@ -78,25 +79,6 @@ async function shakeHands(path: string, signal: AbortSignal): Promise<Socket> {
   } catch (error) {
     socket.destroy();
     throw error;
-  }
-}
-
-async function openSocket(path: string, signal: AbortSignal): Promise<Socket> {
-  const socket = connect({ path, allowHalfOpen: true });
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const abort = (): void => reject(signal.reason);
-  socket.once("connect", resolve).once("error", reject);
-  signal.addEventListener("abort", abort, { once: true });
-  if (signal.aborted) abort();
-  try {
-    await promise;
-    socket.off("error", reject);
-    return socket;
-  } catch (error) {
-    socket.destroy();
-    throw error;
-  } finally {
-    signal.removeEventListener("abort", abort);
   }
 }
 
