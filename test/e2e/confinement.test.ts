@@ -146,7 +146,8 @@ describe("the enclave's own", () => {
     const connect = `require("net").connect("/run/enclave/control/control.sock").on("error", (e) => console.log(e.code))`;
     expect((await sh(`node -e '${connect}'`)).output.trim()).toMatch(/ENOENT|EACCES/);
     if (isRoot) expect((await sh("cat /opt/enclave/enclave.json")).output).toMatch(/Permission denied/);
-    expect((await sh("kill -9 1")).status).not.toBe(0);
+    // With one user id the signal may be sent, and init is out of its reach as any PID 1 is.
+    if (isRoot) expect((await sh("kill -9 1")).status).not.toBe(0);
     expect((await sh("echo 1 > /proc/sys/kernel/panic")).output).toMatch(/denied|Read-only/);
     expect((await sh("mkdir /sys/fs/cgroup/x")).output).toMatch(/denied|Read-only|cannot create/);
   });

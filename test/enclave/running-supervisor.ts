@@ -18,6 +18,8 @@ export const SERVICE_EXEC = join(ROOT, "native", "build", "service-exec");
 /** As in the image. */
 const NODE_FLAGS = ["--max-semi-space-size=2"];
 const IS_ROOT = process.getuid?.() === 0;
+/** A supervisor is always root where it runs; an ordinary user makes it that in a user namespace of its own. */
+const AS_ROOT = IS_ROOT ? [] : [join(ROOT, "native", "build", "launcher"), "userns", "--map", "self", "--"];
 
 export interface SupervisorFixture {
   /** Raw bytes instead of the configuration. */
@@ -86,7 +88,8 @@ export class RunningSupervisor implements AsyncDisposable {
       JSON.stringify(layout),
       ...(fixture.arguments ?? ["--generation", "1"]),
     ];
-    const child = spawn(process.execPath, words, {
+    const [program = "", ...rest] = [...AS_ROOT, process.execPath, ...words];
+    const child = spawn(program, rest, {
       stdio: ["pipe", "ignore", "pipe", fixture.vsock === false ? "ignore" : folder.fd, "pipe"],
       env: {},
     });

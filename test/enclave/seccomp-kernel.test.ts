@@ -55,7 +55,8 @@ describe("the kernel, behind the filter", () => {
   test.each(CASES.filter(({ answer }) => answer === "allow"))("lets $title through", ({ title }) => {
     const { filtered, free } = answers.get(title) ?? {};
     expect(filtered).toMatch(/^(ok|errno \d+)$/);
-    expect(filtered).toBe(free);
+    // no_new_privs, which a filter needs, is what an ordinary user needs to restrict himself: there is no other answer to compare.
+    if (isUnconfined || title !== "landlock_restrict_self") expect(filtered).toBe(free);
   });
 
   test.each(CASES.filter(({ answer }) => answer !== "allow"))("answers $title with $answer", (each) => {
