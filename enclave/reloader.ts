@@ -39,6 +39,10 @@ export class Reloader {
 
   /** Starts the services of the image. @throws E_CGROUP_*, E_ENCLAVE_LIMITS, E_ENCLAVE_ISOLATION */
   async start(): Promise<void> {
+    await this.#inTurn(async () => await this.#start());
+  }
+
+  async #start(): Promise<void> {
     const { config, services, compartments, preparePipes } = this.#options;
     const [prepared] = await Promise.all([
       compartments.prepare(config.services),
@@ -55,7 +59,11 @@ export class Reloader {
    * @throws E_ENCLAVE_CONFIG, E_ENCLAVE_SINGLE_USER, E_ENCLAVE_STOPPING, E_CGROUP_*
    */
   async reload(values?: readonly unknown[]): Promise<ReloadResult> {
-    const mine = this.#last.then(async () => await this.#reload(values));
+    return await this.#inTurn(async () => await this.#reload(values));
+  }
+
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#last.then(work);
     this.#last = mine.catch(() => undefined);
     return await mine;
   }
@@ -67,9 +75,9 @@ export class Reloader {
     if (!this.#options.setIdentity) assertOneUser({ ...config, services: next });
     const prepared = await this.#prepare(next);
     const result = await services.reload(next, prepared);
-    await compartments.remove(result.removed);
     this.#overridden = values !== undefined;
     events.add(null, `reloaded: ${describe(result)}`);
+    await compartments.remove(result.removed);
     return result;
   }
 
@@ -82,6 +90,7 @@ export class Reloader {
       await preparePipes(next.filter((config) => !names.has(config.name)));
       return await compartments.prepare(next);
     } catch (error) {
+      await compartments.remove(next.map(({ name }) => name).filter((name) => !names.has(name)));
       await compartments.prepare(running);
       throw error;
     }

@@ -3,50 +3,86 @@
  * terminal the process's output comes in frames (wire/control.ts). Nothing is held but one chunk a direction.
  */
 import { once } from "node:events";
+import type { Socket } from "node:net";
 import type { Duplex, Readable } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { EXEC_FRAME_HEADER_BYTES, EXEC_STREAM, MAX_EXEC_FRAME_BYTES } from "../../wire/control.ts";
+import { watchPresence } from "./client-presence.ts";
 
 export interface ExecStreams {
-  readonly stdin: Duplex;
+  readonly stdin: Socket;
   /** Absent with a terminal: stdin goes both ways. */
-  readonly stdout?: Duplex | undefined;
-  readonly stderr?: Duplex | undefined;
+  readonly stdout?: Socket | undefined;
+  readonly stderr?: Socket | undefined;
 }
 
-/** Resolves when all output was sent and the client's connection is ended, or broken. Destroys everything. */
-export async function relayExec(client: Duplex, { stdin, stdout, stderr }: ExecStreams): Promise<void> {
+/** Something that the command left behind may hold its output open; silent for so long, it is not waited for. */
+const SILENCE_MS = 1_000;
+const CLOSE_TIMEOUT_MS = 5_000;
+
+/**
+ * Resolves when all output was sent and the client's connection is ended, or broken. Destroys everything.
+ * @param ended resolves when the command has ended, and also when the client is gone.
+ */
+export async function relayExec(
+  client: Duplex,
+  streams: ExecStreams,
+  ended: Promise<unknown>,
+): Promise<void> {
   const gone = new AbortController();
-  const streams = [stdin, stdout, stderr].filter((stream) => stream !== undefined);
+  const sources = [streams.stdin, streams.stdout, streams.stderr].filter((one) => one !== undefined);
   const hangUp = (): void => {
     gone.abort();
-    for (const stream of streams) stream.destroy();
+    for (const source of sources) source.destroy();
   };
   client.once("close", hangUp).on("error", hangUp);
-  client.pipe(stdin);
+  if (client.destroyed) hangUp();
+  client.pipe(streams.stdin);
+  using _presence = watchPresence(client);
   try {
-    if (stdout === undefined || stderr === undefined) await sendRaw(stdin, client, gone.signal);
-    else {
-      await Promise.all([
-        sendFrames(stdout, client, { number: EXEC_STREAM.stdout, signal: gone.signal }),
-        sendFrames(stderr, client, { number: EXEC_STREAM.stderr, signal: gone.signal }),
-      ]);
-    }
-    client.end();
-    stdin.destroy();
+    const output = sendOutput(streams, client, gone.signal);
+    const silence = ended.then(async () => await untilSilent(sources, client, gone.signal));
+    await Promise.race([Promise.all([output, ended]), silence]);
     // The client closes when it has seen the end; its input does not matter any more.
-    client.unpipe(stdin).resume();
-    await waitForClose(client);
+    client.unpipe(streams.stdin).resume();
+    for (const source of sources) source.destroy();
+    await endClient(client);
   } finally {
     client.destroy();
     hangUp();
   }
 }
 
-const CLOSE_TIMEOUT_MS = 5_000;
+async function sendOutput(
+  { stdin, stdout, stderr }: ExecStreams,
+  client: Duplex,
+  signal: AbortSignal,
+): Promise<void> {
+  if (stdout === undefined || stderr === undefined) return await sendRaw(stdin, client, signal);
+  await Promise.all([
+    sendFrames(stdout, client, { number: EXEC_STREAM.stdout, signal }),
+    sendFrames(stderr, client, { number: EXEC_STREAM.stderr, signal }),
+  ]);
+}
 
-async function waitForClose(client: Duplex): Promise<void> {
-  if (client.closed) return;
+/** Until nothing came for a while and everything that had come was taken. */
+async function untilSilent(sources: readonly Socket[], client: Duplex, signal: AbortSignal): Promise<void> {
+  let before: number | undefined;
+  while (!signal.aborted) {
+    const count = sources.reduce((sum, source) => sum + source.bytesRead, 0);
+    if (count === before && client.writableLength === 0) return;
+    before = count;
+    await delay(SILENCE_MS, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+/** However slowly the client reads, it gets everything; only its own end is not waited for very long. */
+async function endClient(client: Duplex): Promise<void> {
+  await new Promise<void>((resolve) => {
+    client.end(() => resolve());
+  });
+  if (client.closed || client.readableEnded) return;
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
   client.once("end", resolve).once("close", resolve);
@@ -55,7 +91,9 @@ async function waitForClose(client: Duplex): Promise<void> {
 }
 
 async function sendRaw(source: Readable, client: Duplex, signal: AbortSignal): Promise<void> {
-  for await (const chunk of chunksOf(source)) await write(client, chunk, signal);
+  for await (const chunk of chunksOf(source)) {
+    if (!client.write(chunk)) await once(client, "drain", { signal });
+  }
 }
 
 async function sendFrames(
@@ -78,12 +116,13 @@ async function sendFrames(
   }
 }
 
-async function write(client: Duplex, chunk: Buffer, signal: AbortSignal): Promise<void> {
-  if (!client.write(chunk)) await once(client, "drain", { signal });
-}
-
+/** A process that ends with unread input resets its stream: after its last byte, so that is an end like any other. */
 async function* chunksOf(source: Readable): AsyncGenerator<Buffer> {
-  for await (const chunk of source.iterator({ destroyOnReturn: false })) {
-    if (Buffer.isBuffer(chunk)) yield chunk;
+  try {
+    for await (const chunk of source.iterator({ destroyOnReturn: false })) {
+      if (Buffer.isBuffer(chunk)) yield chunk;
+    }
+  } catch {
+    source.destroy();
   }
 }

@@ -35,7 +35,7 @@ export class SupervisorClient {
   /**
    * The result, not yet parsed.
    * @param signal ends the wait here and at the supervisor.
-   * @throws E_CONTROL_BUSY, E_CONTROL_GONE, or what the supervisor answers.
+   * @throws E_CONTROL_BUSY, E_CONTROL_GONE, E_CONTROL_REQUEST if it fits no frame, or what the supervisor answers.
    */
   async call(call: SupervisorCall, signal?: AbortSignal): Promise<unknown> {
     if (this.#stream.destroyed) throw gone();
@@ -44,20 +44,18 @@ export class SupervisorClient {
     }
     signal?.throwIfAborted();
     const id = this.#nextId();
+    const frame = encodeCall(id, call);
     const answer: PendingCall = Promise.withResolvers();
     this.#pending.set(id, answer);
-    this.#write(id, call);
-    const cancel = (): void => this.#write(this.#nextId(), { method: "cancel", params: { id } });
+    this.#stream.write(frame);
+    const cancel = (): void =>
+      void this.#stream.write(encodeCall(this.#nextId(), { method: "cancel", params: { id } }));
     signal?.addEventListener("abort", cancel, { once: true });
     try {
       return await answer.promise;
     } finally {
       signal?.removeEventListener("abort", cancel);
     }
-  }
-
-  #write(id: number, call: SupervisorCall): void {
-    this.#stream.write(encodeFrame({ id, params: {}, ...call }));
   }
 
   #nextId(): number {
@@ -85,6 +83,15 @@ export class SupervisorClient {
     for (const pending of this.#pending.values()) pending.reject(gone());
     this.#pending.clear();
     this.#closed.resolve();
+  }
+}
+
+/** A body within its limit may be longer as it is sent on: numbers are written out. */
+function encodeCall(id: number, call: SupervisorCall): Buffer {
+  try {
+    return encodeFrame({ id, params: {}, ...call });
+  } catch (error) {
+    throw new KitError("E_CONTROL_REQUEST", `${call.method}: the request is too large`, { cause: error });
   }
 }
 

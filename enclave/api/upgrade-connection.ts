@@ -32,23 +32,31 @@ export async function readUpgradeBody(
   }
 }
 
+/** The request is left as it is, whatever is wrong with it: to destroy it would take the connection, and the answer. */
 async function readText(request: IncomingMessage): Promise<string> {
-  const parts: Buffer[] = [];
-  let sizeBytes = 0;
-  const timer = setTimeout(() => request.destroy(), BODY_TIMEOUT_MS);
+  const { promise: late, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(resolve, BODY_TIMEOUT_MS, undefined);
   try {
-    for await (const part of request) {
-      if (Buffer.isBuffer(part)) parts.push(part);
-      sizeBytes += parts.at(-1)?.length ?? 0;
-      if (sizeBytes > MAX_BODY_BYTES) break;
-    }
+    const text = await Promise.race([collect(request), late]);
+    if (text !== undefined) return text;
   } catch (error) {
     throw new KitError("E_CONTROL_REQUEST", "the body did not come whole", { cause: error });
   } finally {
     clearTimeout(timer);
   }
-  if (sizeBytes <= MAX_BODY_BYTES) return Buffer.concat(parts).toString("utf8");
-  throw new KitError("E_CONTROL_REQUEST", `the body has more than ${MAX_BODY_BYTES} bytes`);
+  throw new KitError("E_CONTROL_REQUEST", `the body is late, or has more than ${MAX_BODY_BYTES} bytes`);
+}
+
+/** Undefined if it is too large. */
+async function collect(request: IncomingMessage): Promise<string | undefined> {
+  const parts: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const part of request.iterator({ destroyOnReturn: false })) {
+    if (Buffer.isBuffer(part)) parts.push(part);
+    sizeBytes += parts.at(-1)?.length ?? 0;
+    if (sizeBytes > MAX_BODY_BYTES) return undefined;
+  }
+  return Buffer.concat(parts).toString("utf8");
 }
 
 export function acceptUpgrade(connection: Duplex): void {
@@ -66,6 +74,7 @@ export function refuseUpgrade(connection: Duplex, error: KitError): void {
     `content-length: ${Buffer.byteLength(body)}`,
     "connection: close",
   ];
-  if (connection.writable) connection.end(`${head.join("\r\n")}\r\n\r\n${body}`, () => connection.destroy());
-  else connection.destroy();
+  if (!connection.writable) return void connection.destroy();
+  // What the client sent meanwhile must not turn the answer into a reset.
+  connection.resume().end(`${head.join("\r\n")}\r\n\r\n${body}`, () => connection.destroy());
 }

@@ -1,4 +1,5 @@
 /** The operations whose connection becomes a stream: the start of a command, and what a service prints. */
+import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 
@@ -11,6 +12,7 @@ import { relayExec } from "./exec-relay.ts";
 import { readLogs } from "./page-reader.ts";
 import { parseBody, parseId } from "./request-values.ts";
 import { ExecStart } from "./routes.ts";
+import { decodeSessionStatus } from "./session-answers.ts";
 import { openStreams } from "./session-streams.ts";
 import { acceptUpgrade, readUpgradeBody, refuseUpgrade, STREAM_PROTOCOL } from "./upgrade-connection.ts";
 
@@ -19,6 +21,11 @@ export interface UpgradeRequest {
   readonly connection: Duplex;
   readonly head: Buffer;
 }
+
+/** One wait at the supervisor, in ms. */
+const WAIT_MS = 25_000;
+/** From SIGHUP to SIGKILL. */
+const HANGUP_GRACE_MS = 5_000;
 
 /** Never rejects; the connection is closed in the end. */
 export async function serveUpgrade(upgrade: UpgradeRequest, context: ApiContext): Promise<void> {
@@ -61,13 +68,31 @@ async function startExec(id: number, upgrade: UpgradeRequest, context: ApiContex
     throw error;
   }
   acceptUpgrade(connection);
-  await relayExec(connection, { stdin, stdout: streams.get(1), stderr: streams.get(2) }).catch(
+  const ended = awaitEnd(id, context, gone);
+  await relayExec(connection, { stdin, stdout: streams.get(1), stderr: streams.get(2) }, ended).catch(
     () => undefined,
   );
   // A client that left before the end takes its command with it.
-  await context.client
-    .call({ method: "exec.signal", params: { id, signal: "SIGHUP" } })
-    .catch(() => undefined);
+  if (!(await ended)) await hangUp(id, context).catch(() => undefined);
+}
+
+/** False if the client, or the supervisor, is gone before the command has ended. */
+async function awaitEnd(id: number, { client }: ApiContext, gone: AbortSignal): Promise<boolean> {
+  try {
+    while (!gone.aborted) {
+      const answer = await client.call({ method: "exec.wait", params: { id, waitMs: WAIT_MS } }, gone);
+      if (decodeSessionStatus(answer).state === "ended") return true;
+    }
+  } catch {
+    // Whoever is gone, there is nobody to be told.
+  }
+  return false;
+}
+
+async function hangUp(id: number, { client }: ApiContext): Promise<void> {
+  await client.call({ method: "exec.signal", params: { id, signal: "SIGHUP" } });
+  await client.call({ method: "exec.wait", params: { id, waitMs: HANGUP_GRACE_MS } });
+  await client.call({ method: "exec.signal", params: { id, signal: "SIGKILL" } });
 }
 
 /** Line by line, as the supervisor has them; from now on. */
@@ -80,16 +105,21 @@ async function attach(name: string, upgrade: UpgradeRequest, context: ApiContext
   const batches = readLogs(context.client, query, gone);
   await batches.next();
   acceptUpgrade(connection);
-  for await (const batch of batches) {
-    for (const entry of batch) {
-      const parsed = LogEntrySchema.safeParse(entry);
-      if (!parsed.success) continue;
-      const { stream, line, partial } = parsed.data;
-      await writeFrame(connection, EXEC_STREAM[stream], partial === true ? line : `${line}\n`, gone);
-    }
-    if (gone.aborted) return;
+  try {
+    for await (const batch of batches) await writeBatch(connection, batch, gone);
+    connection.end();
+  } catch {
+    connection.destroy(); // an answer would be taken for output
   }
-  connection.end();
+}
+
+async function writeBatch(connection: Duplex, batch: readonly unknown[], gone: AbortSignal): Promise<void> {
+  for (const entry of batch) {
+    const parsed = LogEntrySchema.safeParse(entry);
+    if (!parsed.success) continue;
+    const { stream, line, partial } = parsed.data;
+    await writeFrame(connection, EXEC_STREAM[stream], partial === true ? line : `${line}\n`, gone);
+  }
 }
 
 async function writeFrame(
@@ -103,15 +133,12 @@ async function writeFrame(
   frame.writeUInt8(number);
   frame.writeUInt32BE(body.length, 4);
   body.copy(frame, EXEC_FRAME_HEADER_BYTES);
-  if (connection.write(frame) || gone.aborted) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  connection.once("drain", resolve);
-  gone.addEventListener("abort", () => resolve(), { once: true });
-  await promise;
+  if (!connection.write(frame)) await once(connection, "drain", { signal: gone });
 }
 
 function goneSignal(connection: Duplex): AbortSignal {
   const gone = new AbortController();
   connection.once("close", () => gone.abort());
+  if (connection.destroyed) gone.abort();
   return gone.signal;
 }

@@ -43,11 +43,14 @@ interface Session {
   readonly id: number;
   readonly token: string;
   readonly wanted: readonly (0 | 1 | 2)[];
-  readonly command: SessionCommand;
   /** For events: the name of the program, and never its arguments. */
   readonly label: string;
   readonly streams: Map<number, Socket>;
+  /** Copies clean up after SIGTERM; a hang-up would leave half of one. */
+  readonly hangUpSignal: "SIGHUP" | "SIGTERM";
   readonly ended: PromiseWithResolvers<SessionEnd>;
+  /** Forgotten when it was started: what it was given may be large. */
+  command: SessionCommand | undefined;
   process: SessionProcess | undefined;
   end: SessionEnd | undefined;
 }
@@ -55,6 +58,8 @@ interface Session {
 /** A session that nobody starts, or whose end nobody asks for, is forgotten after this. */
 const UNSTARTED_MS = 10_000;
 const KEEP_ENDED_MS = 60_000;
+/** Of more that have ended the oldest are forgotten at once. */
+const MAX_ENDED = 256;
 /** From SIGHUP to SIGKILL. */
 const HANGUP_GRACE_MS = 5_000;
 
@@ -104,14 +109,16 @@ export class Sessions implements AsyncDisposable {
   /** @throws E_EXEC_UNKNOWN, E_EXEC_STATE */
   start(id: number, size: TerminalSize): SessionStatus {
     const session = this.#find(id);
+    const { command } = session;
     const isComplete = session.wanted.every((descriptor) => session.streams.has(descriptor));
-    if (session.process !== undefined || !isComplete) {
-      const why = session.process === undefined ? "its streams are not there" : "it was started before";
+    if (command === undefined || !isComplete) {
+      const why = command === undefined ? "it was started before" : "its streams are not there";
       throw new KitError("E_EXEC_STATE", `session ${id} cannot be started: ${why}`);
     }
     const { events } = this.#options;
-    const process = startSessionProcess(session.command, session.streams);
+    const process = startSessionProcess(command, session.streams);
     session.process = process;
+    session.command = undefined;
     session.streams.clear();
     process.resize(size);
     events.add(null, `${session.label}: started (session ${id})`);
@@ -126,6 +133,8 @@ export class Sessions implements AsyncDisposable {
     session.ended.resolve(end);
     events.add(null, `${session.label}: ${end.reason} (session ${session.id})`);
     clock.after(KEEP_ENDED_MS, () => this.#sessions.delete(session.id));
+    const ended = [...this.#sessions.values()].filter((one) => one.end !== undefined);
+    for (const { id } of ended.slice(0, -MAX_ENDED)) this.#sessions.delete(id);
   }
 
   /** Until the session has ended, the time is over or the signal aborts. @throws E_EXEC_UNKNOWN */
@@ -156,7 +165,7 @@ export class Sessions implements AsyncDisposable {
     for (const session of this.#sessions.values()) {
       for (const socket of session.streams.values()) socket.destroy();
       if (session.process === undefined) this.#sessions.delete(session.id);
-      else if (session.end === undefined) this.#hangUpOn(session.process);
+      else if (session.end === undefined) this.#hangUpOn(session.process, session.hangUpSignal);
     }
   }
 
@@ -166,8 +175,8 @@ export class Sessions implements AsyncDisposable {
     await this.#listener?.[Symbol.asyncDispose]();
   }
 
-  #hangUpOn(process: SessionProcess): void {
-    process.kill("SIGHUP");
+  #hangUpOn(process: SessionProcess, signal: NodeJS.Signals): void {
+    process.kill(signal);
     const cancel = this.#options.clock.after(HANGUP_GRACE_MS, () => process.kill("SIGKILL"));
     void process.ended.then(cancel);
   }
@@ -181,8 +190,9 @@ export class Sessions implements AsyncDisposable {
     const id = this.#lastId;
     const token = randomBytes(16).toString("hex");
     const ended = Promise.withResolvers<SessionEnd>();
-    const made = { id, token, wanted, command, label, streams: new Map<number, Socket>(), ended };
-    const session: Session = { ...made, process: undefined, end: undefined };
+    const hangUpSignal = command.reports ? "SIGTERM" : "SIGHUP";
+    const made = { id, token, wanted, label, streams: new Map<number, Socket>(), hangUpSignal, ended } as const;
+    const session: Session = { ...made, command, process: undefined, end: undefined };
     this.#sessions.set(id, session);
     this.#options.clock.after(UNSTARTED_MS, () => this.#expire(session));
     return { id, token, streams: wanted };
