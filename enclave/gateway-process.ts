@@ -41,6 +41,8 @@ const STEADY_MS = 10_000;
 /** A gateway that says nothing between so many checks is killed; it speaks every two seconds (gateway.ts). */
 const CHECK_MS = 3_000;
 const MAX_SILENT_CHECKS = 5;
+/** Further checks until it has spoken for the first time: a minute in all. */
+const STARTING_CHECKS = 15;
 /** Time to be reaped after SIGKILL. */
 const KILL_GRACE_MS = 2_000;
 
@@ -82,6 +84,7 @@ export class GatewayProcess {
       return;
     }
     this.#child = child;
+    this.#watch();
     this.#capture(child, "stdout");
     this.#capture(child, "stderr");
     const end = (reason: string): void => {
@@ -137,6 +140,13 @@ export class GatewayProcess {
   #punish(child: ChildProcess, error: KitError): void {
     this.#options.events.add(null, `gateway killed: ${error.message}`);
     child.kill("SIGKILL");
+  }
+
+  /** It may hang before it has said anything. */
+  #watch(): void {
+    this.#cancelCheck?.();
+    this.#silentChecks = -STARTING_CHECKS;
+    this.#checkLater();
   }
 
   /** Silence is counted in checks, not by the clock: a machine that was paused has not been silent (as in init). */

@@ -1,5 +1,5 @@
 /** The gateway: everything in the enclave that parses bytes from outside, with no privilege and no state of its own. */
-import { createServer, type Server } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
 import type { Log } from "../core/log.ts";
@@ -36,12 +36,12 @@ export async function runGateway({
   await using stack = new AsyncDisposableStack();
   const client = new SupervisorClient(supervisor);
   const settings = decodeGatewaySettings(await client.call({ method: "hello" }));
-  const ingress = stack.use(new IngressAcceptor({ ports: settings.ingressPorts, log }));
-  const listener = createServer({ allowHalfOpen: true, pauseOnConnect: false }, (socket) =>
-    ingress.accept(socket),
-  );
-  await listenAt(listener, guestSocketPath(vsockDirectory, VSOCK_PORT.ingress));
+  const listener = createServer({ allowHalfOpen: true, pauseOnConnect: false });
+  // A listener is closed when its connections are, so these go first.
   stack.defer(() => closeListener(listener));
+  const ingress = stack.use(new IngressAcceptor({ ports: settings.ingressPorts, log }));
+  listener.on("connection", (socket) => ingress.accept(socket));
+  await listenAt(listener, guestSocketPath(vsockDirectory, VSOCK_PORT.ingress));
   let control: Server | undefined;
   if (settings.control) {
     // Loaded here: in production it stays out, and ingress does not wait for it.
@@ -50,17 +50,31 @@ export async function runGateway({
     const api = await createControlApi({ client, streamSocket, log });
     stack.defer(() => api.close());
     control = api.server;
+    const destroyOpen = trackConnections(control);
     await listenAt(control, guestSocketPath(vsockDirectory, VSOCK_PORT.control));
     const inside = createServer({ allowHalfOpen: true }, (socket) => api.server.emit("connection", socket));
     inside.maxConnections = MAX_INSIDE_CONNECTIONS;
-    await listenAt(inside, settings.controlSocket);
     stack.defer(() => closeListener(inside));
+    await listenAt(inside, settings.controlSocket);
+    stack.defer(destroyOpen);
   }
   await client.call({ method: "listening" });
   const alive = setInterval(() => void client.call({ method: "alive" }).catch(() => undefined), ALIVE_MS);
   stack.defer(() => clearInterval(alive));
   await Promise.race([client.closed, aborted(stop)]);
   if (control !== undefined) await drain(control);
+}
+
+/** Destroys what is open when it is called, streams too, which the HTTP server has let go. */
+function trackConnections(server: Server): () => void {
+  const open = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+  });
+  return () => {
+    for (const socket of open) socket.destroy();
+  };
 }
 
 /** No new connections; those that are there may end by themselves for a while. */

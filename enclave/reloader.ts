@@ -85,12 +85,12 @@ export class Reloader {
   async #prepare(next: readonly ServiceConfig[]): Promise<ReadonlyMap<string, Compartment>> {
     const { services, compartments, preparePipes } = this.#options;
     const running = services.services.map((service) => service.config);
-    const names = new Set(running.map((config) => config.name));
+    const owners = new Map(running.map(({ name, user }) => [name, user.uid]));
     try {
-      await preparePipes(next.filter((config) => !names.has(config.name)));
+      await preparePipes(next.filter(({ name, user }) => owners.get(name) !== user.uid));
       return await compartments.prepare(next);
     } catch (error) {
-      await compartments.remove(next.map(({ name }) => name).filter((name) => !names.has(name)));
+      await compartments.remove(next.map(({ name }) => name).filter((name) => !owners.has(name)));
       await compartments.prepare(running);
       throw error;
     }

@@ -194,6 +194,7 @@ export class Supervisor {
   }
 
   #becomeReady(): void {
+    this.#gateway.feedWatchdog();
     if (this.#isReady) return;
     this.#isReady = true;
     this.#options.onReady();

@@ -34,6 +34,8 @@ const HEADERS_TIMEOUT_MS = 5_000;
 /** How often connections are looked at for those that take too long. */
 const CHECK_INTERVAL_MS = 1_000;
 const IDLE_TIMEOUT_MS = 30_000;
+/** For a body to come whole; copies have none. */
+const BODY_TIMEOUT_MS = 10_000;
 
 /** The server, not yet listening. */
 export async function createControlApi(options: ControlApiOptions): Promise<FastifyInstance> {
@@ -63,6 +65,7 @@ export async function createControlApi(options: ControlApiOptions): Promise<Fast
   });
   // A tar archive is not read here: its bytes go on to the program that unpacks it.
   api.addContentTypeParser("application/x-tar", (_request, payload, done) => done(null, payload));
+  limitBodyTime(api);
   const context: ApiContext = { ...options, tickets: new TicketStore() };
   const handlers = createHandlers(context);
   for (const [operation, route] of Object.entries(CONTROL_ROUTES)) {
@@ -77,6 +80,22 @@ export async function createControlApi(options: ControlApiOptions): Promise<Fast
   });
   await api.ready();
   return api;
+}
+
+/** The library has one time for head and body of every request, and copies take hours. */
+function limitBodyTime(api: FastifyInstance): void {
+  const timers = new WeakMap<FastifyRequest, NodeJS.Timeout>();
+  const stop = async (request: FastifyRequest): Promise<void> => clearTimeout(timers.get(request));
+  api.addHook("onRequest", async (request) => {
+    timers.set(
+      request,
+      setTimeout(() => request.raw.destroy(), BODY_TIMEOUT_MS),
+    );
+  });
+  // After the body was read, and when that has failed.
+  api.addHook("preHandler", stop);
+  api.addHook("onResponse", stop);
+  api.addHook("onRequestAbort", stop);
 }
 
 function addRoute(api: FastifyInstance, route: ControlRoute, handler: Handler): void {

@@ -79,6 +79,7 @@ async function untilSilent(sources: readonly Socket[], client: Duplex, signal: A
 
 /** However slowly the client reads, it gets everything; only its own end is not waited for very long. */
 async function endClient(client: Duplex): Promise<void> {
+  if (client.destroyed) return;
   await new Promise<void>((resolve) => {
     client.end(() => resolve());
   });

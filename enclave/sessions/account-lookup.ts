@@ -15,10 +15,10 @@ export interface AccountFiles {
 
 /** @param text `name`, `uid` or `uid:gid`. @throws E_EXEC_USER */
 export async function lookUpUser(text: string, files: AccountFiles): Promise<ServiceUser> {
-  const [user = "", group] = text.split(":", 2);
+  const [user = "", group, ...rest] = text.split(":");
   const account = findAccount(user, await readRows(files.passwd));
   const gid = group === undefined ? account?.gid : idOf(group);
-  if (account === undefined || gid === undefined) {
+  if (account === undefined || gid === undefined || rest.length > 0) {
     throw new KitError("E_EXEC_USER", `the enclave has no user ${JSON.stringify(text.slice(0, 64))}`);
   }
   const groups = group === undefined ? await groupsOf(account.name, gid, files.group) : [];

@@ -142,6 +142,7 @@ export class Sessions implements AsyncDisposable {
     const session = this.#find(id);
     const { promise: over, resolve } = Promise.withResolvers<void>();
     const cancel = this.#options.clock.after(waitMs, resolve);
+    if (signal.aborted) resolve();
     signal.addEventListener("abort", () => resolve(), { once: true });
     await Promise.race([session.ended.promise, over]);
     cancel();
@@ -171,7 +172,7 @@ export class Sessions implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.hangUp();
-    for (const session of this.#sessions.values()) session.process?.kill("SIGKILL");
+    for (const { process, end } of this.#sessions.values()) if (end === undefined) process?.kill("SIGKILL");
     await this.#listener?.[Symbol.asyncDispose]();
   }
 
@@ -191,7 +192,15 @@ export class Sessions implements AsyncDisposable {
     const token = randomBytes(16).toString("hex");
     const ended = Promise.withResolvers<SessionEnd>();
     const hangUpSignal = command.reports ? "SIGTERM" : "SIGHUP";
-    const made = { id, token, wanted, label, streams: new Map<number, Socket>(), hangUpSignal, ended } as const;
+    const made = {
+      id,
+      token,
+      wanted,
+      label,
+      streams: new Map<number, Socket>(),
+      hangUpSignal,
+      ended,
+    } as const;
     const session: Session = { ...made, command, process: undefined, end: undefined };
     this.#sessions.set(id, session);
     this.#options.clock.after(UNSTARTED_MS, () => this.#expire(session));
