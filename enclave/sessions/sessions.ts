@@ -94,6 +94,9 @@ export class Sessions implements AsyncDisposable {
       );
     }
     const user = request.user === undefined ? undefined : await lookUpUser(request.user, accounts);
+    if (user !== undefined && user.uid !== 0 && !this.#options.setIdentity) {
+      throw new KitError("E_EXEC_USER", `there is one user id here, so nothing can run as ${user.name}`);
+    }
     const options = service === undefined ? [] : optionsOf(service.name);
     const command = execCommand(request, { service, options, user }, this.#options);
     const label = `exec ${request.command[0] ?? ""}`.slice(0, 80);

@@ -103,6 +103,13 @@ describe("a command", () => {
     await expect(ids("no-such-user")).rejects.toMatchObject({ code: "E_EXEC_USER" });
   });
 
+  test.skipIf(IS_ROOT)(
+    "is not run as root where somebody else was asked for and there is one user id",
+    async () => {
+      await expect(run({ command: ["id"], user: "nobody" })).rejects.toMatchObject({ code: "E_EXEC_USER" });
+    },
+  );
+
   test("carries bytes of every value both ways unharmed, while gateway and supervisor stay small", async () => {
     const block = randomBytes(MIB);
     const sent = createHash("sha256");

@@ -66,7 +66,9 @@ test.each([
   await up.said("starting hello");
   up.child.kill("SIGINT");
   expect(await up.ended).toBe(130);
-  expect(await processesOf(bed)).toEqual([]);
+  await waitFor("the end of the runner", async () =>
+    (await processesOf(bed)).length === 0 ? true : undefined,
+  );
   // The name is not taken yet if the signal was quick, and then there is no record at all.
   for (const record of await bed.ps()) expect(record).toMatchObject({ state, runner: { pid: null } });
 });
