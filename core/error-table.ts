@@ -3,19 +3,27 @@
  * this table (`npm run docs:errors`) and a test compares the two.
  */
 import { ARCHIVE_ERRORS } from "./error-codes/archive.ts";
+import { BUILD_ERRORS } from "./error-codes/build.ts";
 import { CONFIG_ERRORS } from "./error-codes/config.ts";
+import { EIF_ERRORS } from "./error-codes/eif.ts";
 import { ENCLAVE_ERRORS } from "./error-codes/enclave.ts";
 import { GENERAL_ERRORS } from "./error-codes/general.ts";
 import { HOST_ERRORS } from "./error-codes/host.ts";
 import { IMAGE_ERRORS } from "./error-codes/image.ts";
+import { RAMDISK_ERRORS } from "./error-codes/ramdisk.ts";
+import { STORE_ERRORS } from "./error-codes/store.ts";
 
 export const ERROR_TABLE = {
   ...GENERAL_ERRORS,
   ...CONFIG_ERRORS,
   ...IMAGE_ERRORS,
+  ...BUILD_ERRORS,
+  ...EIF_ERRORS,
   ...HOST_ERRORS,
   ...ENCLAVE_ERRORS,
   ...ARCHIVE_ERRORS,
+  ...RAMDISK_ERRORS,
+  ...STORE_ERRORS,
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_TABLE;

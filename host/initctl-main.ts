@@ -11,8 +11,7 @@ import { Terminal } from "../core/terminal.ts";
 import { dialEnclave } from "./controller/enclave-dialer.ts";
 import { inspectEnclave, isLive, listEnclaves } from "./controller/inspect.ts";
 import { findToolkit } from "./machine-toolkit.ts";
-
-const VERSION = "0.1.0";
+import { VERSION } from "./version.ts";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const interrupted = new AbortController();

@@ -24,6 +24,7 @@ export function findToolkit(env: NodeJS.ProcessEnv, root: string, flags: Machine
     caller: { uid, userName: userName(uid), searchPath: env["PATH"] ?? "" },
     node: process.execPath,
     nativeDir: join(root, "native", "build"),
+    sourceDir: join(root, "native"),
     distDir: join(root, "dist"),
     proxies: proxiesOf(env),
   };

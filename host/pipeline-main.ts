@@ -7,8 +7,7 @@ import { Terminal } from "../core/terminal.ts";
 import { hintForExec } from "./cli/exec.ts";
 import { createProgram, type GlobalFlags } from "./cli/program.ts";
 import { findToolkit } from "./machine-toolkit.ts";
-
-const VERSION = "0.1.0";
+import { VERSION } from "./version.ts";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const interrupted = new AbortController();

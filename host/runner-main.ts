@@ -9,7 +9,7 @@ import { Socket } from "node:net";
 
 import { createLog } from "../core/log.ts";
 import { readLine } from "./line-reader.ts";
-import { identifyProcess } from "./process-identity.ts";
+import { identifyProcess } from "../core/process-identity.ts";
 import { RecordKeeper } from "./runner/record-keeper.ts";
 import { decodeStopRequest, MAX_STOP_REQUEST_BYTES, type RunRequest } from "./runner/run-request.ts";
 import { Runner } from "./runner/runner.ts";

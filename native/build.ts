@@ -15,7 +15,8 @@ import { isErrno, KitError } from "../core/errors.ts";
 
 const run = promisify(execFile);
 
-const FLAGS = [
+/** Of every program; those of an image are compiled with the same ones by the toolchain of its lock. */
+export const COMPILER_FLAGS = [
   "-std=c17",
   "-D_GNU_SOURCE",
   "-O2",
@@ -90,7 +91,7 @@ async function listSources(folder: string): Promise<readonly string[]> {
 }
 
 async function hashInputs(compiler: Compiler): Promise<string> {
-  const hash = createHash("sha256").update(JSON.stringify([compiler.version, FLAGS]));
+  const hash = createHash("sha256").update(JSON.stringify([compiler.version, COMPILER_FLAGS]));
   for (const folder of [SHARED_FOLDER, ...PROGRAMS]) {
     for (const name of await listSources(folder)) {
       const content = await readFile(join(import.meta.dirname, folder, name));
@@ -130,12 +131,16 @@ async function compile(program: string, output: string, compiler: Compiler): Pro
     sources.push(...names.filter((name) => name.endsWith(".c")).map((name) => `${folder}/${name}`));
   }
   try {
-    await run("cc", [...FLAGS, `-ffile-prefix-map=${import.meta.dirname}=.`, "-o", output, ...sources], {
-      cwd: import.meta.dirname,
-      env: compiler.environment,
-      timeout: COMPILE_TIMEOUT_MS,
-      maxBuffer: MAX_COMPILER_OUTPUT_BYTES,
-    });
+    await run(
+      "cc",
+      [...COMPILER_FLAGS, `-ffile-prefix-map=${import.meta.dirname}=.`, "-o", output, ...sources],
+      {
+        cwd: import.meta.dirname,
+        env: compiler.environment,
+        timeout: COMPILE_TIMEOUT_MS,
+        maxBuffer: MAX_COMPILER_OUTPUT_BYTES,
+      },
+    );
   } catch (error) {
     throw explainFailure(program, error);
   }

@@ -7,6 +7,7 @@ import { isErrno, KitError } from "../core/errors.ts";
 import { aptError, type AptResult } from "./apt-program.ts";
 import { type AptOptions, openPackageLists, type PackageLists } from "./apt-lists.ts";
 import type { LockedPackage } from "./locked-package.ts";
+import { takeFromDirectories } from "./package-sources.ts";
 
 const FETCH_TIMEOUT_MS = 1_800_000;
 const POLICY_TIMEOUT_MS = 60_000;
@@ -25,7 +26,10 @@ export async function fetchPackages(
   const debs = join(options.cacheDir, "debs");
   await mkdir(debs, { recursive: true });
   const paths = new Map(locked.map((entry) => [entry.name, join(debs, `${entry.sha256}.deb`)]));
-  const absent = await absentPackages(locked, paths);
+  const missing = await absentPackages(locked, paths);
+  if (missing.length === 0) return paths;
+  await takeFromDirectories(missing, options.sources ?? [], debs);
+  const absent = await absentPackages(missing, paths);
   if (absent.length > 0) await fetchAbsent(absent, debs, options);
   return paths;
 }

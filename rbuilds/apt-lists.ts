@@ -14,7 +14,9 @@ import { writeFileAtomic } from "../core/atomic-file.ts";
 import { isErrno } from "../core/errors.ts";
 import { aptError, type AptResult, type AptRun, type AptSystem, runApt } from "./apt-program.ts";
 import { readAptSettings } from "./apt-settings.ts";
+import type { PackageSource } from "../wire/image-spec.ts";
 import type { DebianArchitecture } from "./locked-package.ts";
+import { snapshotSystem } from "./package-sources.ts";
 
 export const LISTS_MAX_AGE_MS = 24 * 3600 * 1000;
 const KEEP_OLD_MS = 3600 * 1000;
@@ -27,6 +29,8 @@ export interface AptOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: PackageProgress) => void) | undefined;
   readonly system?: AptSystem | undefined;
+  /** Besides the system's own; snapshots take their place. */
+  readonly sources?: readonly PackageSource[] | undefined;
   /** Lists older than this are refreshed; 24 hours. 0 refreshes always. */
   readonly listsMaxAgeMs?: number | undefined;
 }
@@ -58,8 +62,9 @@ export type ListsRun = Pick<AptRun, "timeoutMs" | "workingDirectory" | "onLine">
  * @throws E_IMAGE_APT_UPDATE without any index, E_IMAGE_APT_MISSING.
  */
 export async function openPackageLists(options: AptOptions): Promise<PackageLists> {
-  const system = options.system ?? {};
-  const { architecture, signal } = options;
+  const { architecture, signal, sources = [], cacheDir } = options;
+  const given = options.system ?? {};
+  const system = (await snapshotSystem(sources, given, cacheDir)) ?? given;
   const settings = await readAptSettings({ system, architecture, signal });
   const root = join(options.cacheDir, "apt", `${architecture}-${settings.digest.slice(0, 16)}`);
   await mkdir(root, { recursive: true });

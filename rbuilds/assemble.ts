@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { writeFileAtomic } from "../core/atomic-file.ts";
 import { isErrno, KitError } from "../core/errors.ts";
 import type { EnclaveConfig } from "../wire/enclave-config.ts";
-import type { ImageSpec } from "../wire/image-spec.ts";
+import type { ImageSpec, PackageSource } from "../wire/image-spec.ts";
 import { RUNTIME } from "../wire/runtime-layout.ts";
 import { RUNTIME_PACKAGES } from "./apt.ts";
 import { type BlobStore, openBlobStore } from "./blob-store.ts";
@@ -25,13 +25,14 @@ import type { DebianArchitecture, LockedPackage } from "./locked-package.ts";
 import { encodeManifest } from "./manifest-file.ts";
 import { importOciImage } from "./oci-image.ts";
 import { lockPackages } from "./package-lock.ts";
+import { packageReporter } from "./package-report.ts";
 import { addRuntime, type RuntimeFiles } from "./runtime.ts";
 import { openRuntimeLibraries } from "./runtime-libraries.ts";
 import { fingerprintSource } from "./source-fingerprint.ts";
 import { resolveUser } from "./users.ts";
 
 /** Raised whenever a build of the same inputs gives other bytes. */
-const RECIPE_VERSION = 5;
+const RECIPE_VERSION = 6;
 
 export interface AssembleRequest {
   readonly image: ImageSpec;
@@ -50,6 +51,10 @@ export interface AssembleOptions {
   /** Proxy settings for apt, as environment variables. */
   readonly proxies: Readonly<Record<string, string>>;
   readonly runtime: RuntimeFiles;
+  /** Of an enclave.lock: obeyed, and never resolved anew. */
+  readonly packages?: readonly LockedPackage[] | undefined;
+  /** Folders and archives that have packages of the lock. */
+  readonly sources?: readonly PackageSource[] | undefined;
   readonly signal?: AbortSignal | undefined;
   /** One line for the operator about a step that takes long. */
   readonly onProgress?: ((step: string) => void) | undefined;
@@ -72,7 +77,8 @@ export async function assembleImage(request: AssembleRequest, options: AssembleO
     return await buildAndKeep(build, locked);
   } catch (error) {
     // Nobody committed this lock: where the mirrors moved on, it moves on too.
-    if (!(error instanceof KitError) || error.code !== "E_LOCK_UNAVAILABLE") throw error;
+    const isGone = error instanceof KitError && error.code === "E_LOCK_UNAVAILABLE";
+    if (!isGone || build.packages !== undefined) throw error;
     options.onProgress?.(`resolving packages anew: ${error.message}`);
     return await buildAndKeep(build, await lockInputs(build, true));
   }
@@ -81,6 +87,7 @@ export async function assembleImage(request: AssembleRequest, options: AssembleO
 async function lockInputs(build: Build, renew: boolean): Promise<readonly LockedPackage[]> {
   const { base } = build.request.image;
   if (base.kind === "host") return [];
+  if (build.packages !== undefined) return build.packages;
   const isDebian = base.kind === "debian";
   return await lockPackages({
     packages: isDebian ? base.packages : RUNTIME_PACKAGES,
@@ -91,41 +98,23 @@ async function lockInputs(build: Build, renew: boolean): Promise<readonly Locked
 }
 
 function packageOptions(build: Build) {
-  const { architecture, cacheDir, blobs, signal, onProgress } = build;
+  const { architecture, cacheDir, blobs, sources, signal, onProgress } = build;
   const report = onProgress === undefined ? undefined : packageReporter(onProgress);
-  return { architecture, cacheDir, blobs, signal, onProgress: report, system: { proxies: build.proxies } };
-}
-
-function packageReporter(onProgress: (step: string) => void) {
-  return ({
-    stage,
-    done,
-    total,
-  }: {
-    readonly stage: string;
-    readonly done: number;
-    readonly total: number;
-  }): void => {
-    const verb = {
-      update: "reading package lists",
-      resolve: "resolving packages",
-      fetch: "fetching packages",
-      unpack: "unpacking packages",
-    };
-    const words = Object.entries(verb).find(([name]) => name === stage)?.[1] ?? stage;
-    onProgress(total > 0 ? `${words} ${done}/${total}` : words);
-  };
+  const system = { proxies: build.proxies };
+  return { architecture, cacheDir, blobs, sources, signal, onProgress: report, system };
 }
 
 /** Changes whenever the result might: names of all inputs, states of all source files. */
 async function imageKey(build: Build, locked: readonly LockedPackage[]): Promise<string> {
-  const { image, configurationInput, hostname } = build.request;
-  const sources = image.copy.map((item) => item.from);
-  if (image.base.kind === "oci" || image.base.kind === "directory") sources.push(image.base.path);
+  const { configurationInput, hostname } = build.request;
+  const { base, copy } = build.request.image;
+  const sources = copy.map((item) => item.from);
+  if (base.kind === "oci" || base.kind === "directory") sources.push(base.path);
   const files = [...Object.values(build.runtime), ...sources];
   const fingerprints = [];
   for (const path of files) fingerprints.push(await fingerprintSource(path, build.signal));
   const packages = locked.map((one) => one.sha256);
+  const image = { base, copy };
   const key = { version: RECIPE_VERSION, image, configurationInput, hostname, fingerprints, packages };
   return createHash("sha256").update(canonicalJson(key)).digest("hex");
 }
@@ -141,8 +130,9 @@ async function buildImage(build: Build, locked: readonly LockedPackage[]): Promi
   const tree = new FileTree();
   const { blobs, request } = build;
   const base = await addBase(build, tree, locked);
+  const baseManifestPath = (await writeManifest(build, tree)).path;
   for (const { from, to } of request.image.copy)
-    await addDirectory(from, to, { tree, blobs, signal: build.signal });
+    await addDirectory(from, to, { tree, blobs, modes: "normal", signal: build.signal });
   await addIdentity(build, tree);
   const config = await request.configure({
     defaults: base.defaults,
@@ -152,7 +142,8 @@ async function buildImage(build: Build, locked: readonly LockedPackage[]): Promi
   const libraries = request.image.base.kind === "host" ? "host" : await openRuntimeLibraries(locked, options);
   const { cacheDir, signal } = build;
   await addRuntime(tree, blobs, { ...build.runtime, libraries, config, cacheDir, signal });
-  return await keepManifest(build, tree, { config, hostBinds: base.hostBinds, warnings: base.warnings });
+  const { hostBinds, warnings } = base;
+  return await keepManifest(build, tree, { config, hostBinds, warnings, baseManifestPath });
 }
 
 interface BaseResult {
@@ -194,17 +185,25 @@ async function addIdentity({ request, blobs }: Build, tree: FileTree): Promise<v
 async function keepManifest(
   build: Build,
   tree: FileTree,
-  rest: Pick<BuiltImage, "config" | "hostBinds" | "warnings">,
+  rest: Pick<BuiltImage, "config" | "hostBinds" | "warnings" | "baseManifestPath">,
 ): Promise<BuiltImage> {
+  const { digest, path: manifestPath } = await writeManifest(build, tree);
+  const blobsDirectory = join(build.cacheDir, "blobs");
+  const filesDigest = hashFiles(tree);
+  return { digest, filesDigest, manifestPath, blobsDirectory, contentBytes: contentBytes(tree), ...rest };
+}
+
+async function writeManifest(
+  build: Build,
+  tree: FileTree,
+): Promise<{ readonly digest: string; readonly path: string }> {
   const bytes = encodeManifest(tree.toManifest());
   const digest = createHash("sha256").update(bytes).digest("hex");
   const directory = join(build.cacheDir, "images");
   await mkdir(directory, { recursive: true });
-  const manifestPath = join(directory, `${digest}.manifest.json`);
-  await writeFileAtomic(manifestPath, bytes);
-  const blobsDirectory = join(build.cacheDir, "blobs");
-  const filesDigest = hashFiles(tree);
-  return { digest, filesDigest, manifestPath, blobsDirectory, contentBytes: contentBytes(tree), ...rest };
+  const path = join(directory, `${digest}.manifest.json`);
+  await writeFileAtomic(path, bytes);
+  return { digest, path };
 }
 
 function hashFiles(tree: FileTree): string {
@@ -226,6 +225,7 @@ async function readKept(build: Build, key: string): Promise<BuiltImage | undefin
   try {
     const image: BuiltImage = JSON.parse(await readFile(keptPath(build, key), "utf8"));
     await stat(image.manifestPath);
+    await stat(image.baseManifestPath);
     return image;
   } catch (error) {
     if (isErrno(error, "ENOENT") || error instanceof SyntaxError) return undefined;

@@ -8,6 +8,8 @@ export interface BuiltImage {
   readonly filesDigest: string;
   /** File that holds the manifest (rbuilds/manifest-file.ts). */
   readonly manifestPath: string;
+  /** As `manifestPath`, of the base alone: before anything of the project was copied. */
+  readonly baseManifestPath: string;
   readonly blobsDirectory: string;
   readonly config: EnclaveConfig;
   /** Bytes of all files: what the image takes in the memory of an enclave. */

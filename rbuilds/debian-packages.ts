@@ -14,6 +14,8 @@ export interface OpenPackagesOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: PackageProgress) => void) | undefined;
   readonly system?: AptSystem | undefined;
+  /** See AptOptions. */
+  readonly sources?: AptOptions["sources"];
 }
 
 /** Unpacking is mostly writing and hashing; more at once would not be faster. */

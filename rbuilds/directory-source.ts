@@ -1,4 +1,4 @@
-/** Files of the host as part of an image: modes are kept, owners are not (they mean nothing inside). */
+/** Files of the host as part of an image: owners are not kept, since they mean nothing inside. */
 import type { Stats } from "node:fs";
 import { lstat, readdir, readlink, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -13,6 +13,11 @@ export interface DirectorySourceOptions {
   readonly blobs: BlobStore;
   /** Of every file; root unless told. */
   readonly owner?: { readonly uid: number; readonly gid: number };
+  /**
+   * "kept" unless told. "normal": 0755 for directories and for files that their owner may execute, else 0644, so that
+   * neither the umask of a checkout nor its user shows in the image; version control keeps no more than that.
+   */
+  readonly modes?: "kept" | "normal";
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -48,7 +53,7 @@ async function addEntry(
   options.signal?.throwIfAborted();
   const base = {
     path: to,
-    mode: info.mode & 0o7777,
+    mode: options.modes === "normal" ? normalMode(info) : info.mode & 0o7777,
     uid: options.owner?.uid ?? 0,
     gid: options.owner?.gid ?? 0,
   };
@@ -63,6 +68,10 @@ async function addEntry(
   } else {
     throw new KitError("E_IMAGE_SOURCE", `${from} is neither file, directory nor symbolic link`);
   }
+}
+
+function normalMode(info: Stats): number {
+  return info.isDirectory() || (info.mode & 0o100) !== 0 ? 0o755 : 0o644;
 }
 
 /** A file of its own: other names that the image gave the old one keep that. */

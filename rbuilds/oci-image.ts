@@ -30,6 +30,23 @@ export interface OciImportOptions {
 }
 
 /**
+ * What names the content of the image at `path`: digests of its configuration and of its layers, uncompressed.
+ * @throws E_IMAGE_OCI, E_IMAGE_OCI_PLATFORM, E_IMAGE_OCI_DIGEST
+ */
+export async function describeOciImage(
+  path: string,
+  platform: Platform,
+  signal?: AbortSignal,
+): Promise<{ readonly config: string; readonly layers: readonly string[] }> {
+  await using files = await openOciFiles(path, signal);
+  const image = await selectImage(files, platform, path);
+  const bytes = await readConfig(files, image, path);
+  const config = parseConfig(bytes, path);
+  checkPlatform(config, platform, path);
+  return { config: `sha256:${createHash("sha256").update(bytes).digest("hex")}`, layers: config.diffIds };
+}
+
+/**
  * Applies the layers of the image at `path` to the tree.
  * @returns what the image says about the program to run.
  * @throws E_IMAGE_OCI (not an image, or damaged), E_IMAGE_OCI_PLATFORM, E_IMAGE_OCI_DIGEST, and those of applyTarLayer.

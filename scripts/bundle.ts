@@ -11,6 +11,7 @@ export const PROGRAMS: Readonly<Record<string, string>> = {
   "initctl-program.js": "host/initctl-main.ts",
   "runner.js": "host/runner-main.ts",
   "tree.js": "rbuilds/tree-main.ts",
+  "eif-hasher.js": "rbuilds/eif/hasher-main.ts",
   "supervisor.mjs": "enclave/supervisor-main.ts",
   "archive.mjs": "archive/archive-main.ts",
   "initctl.mjs": "control/initctl-main.ts",

@@ -14,7 +14,35 @@ export interface CopySpec {
   readonly to: string;
 }
 
+/** The kernel of an enclave image; the local backend has none. */
+export type KernelSpec =
+  /** Our own build of Debian's source. */
+  | { readonly kind: "default" }
+  /** Folder of a nitro-cli installation: bzImage, bzImage.config, cmdline, and nsm.ko where the kernel needs it. */
+  | { readonly kind: "blobs"; readonly directory: string }
+  /** A distribution's kernel with its configuration, and the folder of its modules (lib/modules/VERSION). */
+  | {
+      readonly kind: "file";
+      readonly file: string;
+      readonly config: string;
+      readonly modules: string | undefined;
+    };
+
+/** Where packages come from besides the system's own sources. */
+export type PackageSource =
+  /** A folder of .deb files. */
+  | { readonly kind: "directory"; readonly path: string }
+  /** An archive that keeps old versions, such as a snapshot of Debian's at one moment. */
+  | {
+      readonly kind: "snapshot";
+      readonly url: string;
+      readonly suites: readonly string[];
+      readonly components: readonly string[];
+    };
+
 export interface ImageSpec {
   readonly base: BaseSpec;
   readonly copy: readonly CopySpec[];
+  readonly kernel: KernelSpec;
+  readonly sources: readonly PackageSource[];
 }

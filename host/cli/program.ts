@@ -3,17 +3,26 @@ import { Command } from "commander";
 
 import { createCompletionCommand } from "../../control/completion-command.ts";
 import type { GetContext } from "./command-context.ts";
+import { createBuildCommand } from "./build.ts";
 import { createCopyCommand } from "./copy.ts";
 import { createDoctorCommand } from "./doctor.ts";
 import { createAttachCommand, createEventsCommand } from "./follow.ts";
 import { createExecCommand } from "./exec.ts";
+import { createImagesCommand } from "./images.ts";
 import { createInitCommand } from "./init.ts";
+import { createInspectCommand } from "./inspect.ts";
+import { createLoadCommand } from "./load.ts";
+import { createLockCommand } from "./lock.ts";
 import { createConsoleCommand, createLogsCommand } from "./logs.ts";
 import { createPsCommand, createStatusCommand } from "./ps.ts";
+import { createRmiCommand } from "./rmi.ts";
+import { createSaveCommand } from "./save.ts";
 import { createStatsCommand } from "./stats.ts";
 import { createDownCommand, createStopCommand } from "./stop.ts";
+import { createTagCommand } from "./tag.ts";
 import { createUpCommand } from "./up.ts";
 import { createValidateCommand } from "./validate.ts";
+import { createVerifyImageCommand } from "./verify-image.ts";
 
 export interface GlobalFlags {
   readonly stateDir?: string;
@@ -42,6 +51,10 @@ export function createProgram({ version, getContext }: ProgramOptions): Command 
   const commands = [
     createInitCommand(getContext),
     createValidateCommand(getContext),
+    createLockCommand(getContext),
+    createBuildCommand(getContext),
+    createInspectCommand(getContext),
+    createVerifyImageCommand(getContext),
     createUpCommand(getContext),
     createPsCommand(getContext),
     createStatusCommand(getContext),
@@ -54,6 +67,11 @@ export function createProgram({ version, getContext }: ProgramOptions): Command 
     createCopyCommand(getContext),
     createStopCommand(getContext),
     createDownCommand(getContext),
+    createImagesCommand(getContext),
+    createTagCommand(getContext),
+    createRmiCommand(getContext),
+    createSaveCommand(getContext),
+    createLoadCommand(getContext),
     createDoctorCommand(getContext),
     createCompletionCommand(getContext, program),
   ];

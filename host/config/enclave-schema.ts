@@ -32,8 +32,33 @@ const Base = z.union(
   { error: "write { debian: [packages] }, { oci: FILE }, { directory: DIR } or host" },
 );
 
+const Kernel = z.union(
+  [
+    z.literal("default"),
+    z.strictObject({ blobs: HostPath }),
+    z.strictObject({ file: HostPath, config: HostPath.optional(), modules: HostPath.optional() }),
+  ],
+  { error: "write default, { blobs: DIR } or { file: FILE, config: FILE, modules: DIR }" },
+);
+
+const SuiteName = z.string().regex(/^[a-z0-9][a-z0-9._/-]{0,63}$/, "is no name of a suite or component");
+
+const Source = z.union(
+  [
+    z.strictObject({ directory: HostPath }),
+    z.strictObject({
+      snapshot: z.string().regex(/^(?:https?|file):\/\/[^\s"'[\]]{1,500}$/, "is no URL of an archive"),
+      suites: z.array(SuiteName).min(1).max(16),
+      components: z.array(SuiteName).min(1).max(16).default(["main"]),
+    }),
+  ],
+  { error: "write { directory: DIR } or { snapshot: URL, suites: [NAME] }" },
+);
+
 const Image = z.strictObject({
   base: Base,
+  kernel: Kernel.default("default"),
+  sources: z.array(Source).max(16).default([]),
   copy: z
     .array(z.strictObject({ from: HostPath, to: AbsolutePath }))
     .max(1000)

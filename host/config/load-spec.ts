@@ -1,10 +1,8 @@
 /** enclave.yaml to EnclaveSpec: read, refuse keys of later releases, check the schema, then what spans keys. */
-import { stat } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
+import { resolve } from "node:path";
 
-import { isErrno, KitError } from "../../core/errors.ts";
+import { KitError } from "../../core/errors.ts";
 import { readYamlFile, type YamlFile, type YamlPath } from "../../core/yaml-file.ts";
-import type { BaseSpec, ImageSpec } from "../../wire/image-spec.ts";
 import { toLimits } from "./limits-schema.ts";
 import { decodeYaml } from "./decode-yaml.ts";
 import { checkDependencies } from "./dependency-check.ts";
@@ -12,6 +10,7 @@ import { EnclaveSchema, type EnclaveYaml } from "./enclave-schema.ts";
 import type { EnclaveSpec, PortSpec, ServiceSpec } from "./enclave-spec.ts";
 import { refuseLaterKeys } from "./later-keys.ts";
 import { formatPortMapping } from "./port-mapping.ts";
+import { resolveImage } from "./resolve-image.ts";
 
 /**
  * Reads and validates `path`.
@@ -101,38 +100,5 @@ function checkPorts(ports: readonly PortSpec[], file: YamlFile): void {
       throw new KitError("E_CONFIG_PORT", message);
     }
     seen.set(key, index);
-  }
-}
-
-async function resolveImage(yaml: EnclaveYaml, file: YamlFile): Promise<ImageSpec> {
-  const base = await resolveBase(yaml.image.base, file);
-  const copy = [];
-  for (const [index, item] of yaml.image.copy.entries()) {
-    const from = await resolveExisting(item.from, file, ["image", "copy", index, "from"]);
-    copy.push({ from, to: item.to });
-  }
-  return { base, copy };
-}
-
-async function resolveBase(base: EnclaveYaml["image"]["base"], file: YamlFile): Promise<BaseSpec> {
-  if (base === "host") return { kind: "host" };
-  if ("debian" in base) return { kind: "debian", packages: base.debian };
-  if ("oci" in base) {
-    return { kind: "oci", path: await resolveExisting(base.oci, file, ["image", "base", "oci"]) };
-  }
-  const path = await resolveExisting(base.directory, file, ["image", "base", "directory"]);
-  return { kind: "directory", path };
-}
-
-/** @throws E_CONFIG_FILE_MISSING */
-async function resolveExisting(path: string, file: YamlFile, at: YamlPath): Promise<string> {
-  const absolute = resolve(dirname(file.path), path);
-  try {
-    await stat(absolute);
-    return absolute;
-  } catch (error) {
-    const reason = isErrno(error) ? error.code : String(error);
-    const message = `${file.locate(at)}: ${at.join(".")}: cannot read ${absolute}: ${reason}`;
-    throw new KitError("E_CONFIG_FILE_MISSING", message, { cause: error });
   }
 }

@@ -1,8 +1,11 @@
-/** From a validated enclave.yaml to a finished image. */
+/** From a validated enclave.yaml to a root file system: what the local backend runs. */
 import { join } from "node:path";
 
-import { assembleImage } from "../../rbuilds/assemble.ts";
+import { assembleImage, type AssembleRequest } from "../../rbuilds/assemble.ts";
 import type { BuiltImage } from "../../rbuilds/built-image.ts";
+import { lockPath, readLockFile } from "../../rbuilds/lock/lock-file.ts";
+import type { LockedPackage } from "../../rbuilds/locked-package.ts";
+import type { RuntimeFiles } from "../../rbuilds/runtime.ts";
 import type { EnclaveSpec } from "../config/enclave-spec.ts";
 import { toEnclaveConfig } from "../image/enclave-config.ts";
 import type { Toolkit } from "./toolkit.ts";
@@ -13,36 +16,67 @@ export interface ImageBuildOptions {
   readonly onProgress: (step: string) => void;
 }
 
-/** The image of an enclave.yaml, from the cache where nothing changed. @throws E_IMAGE_*, E_LOCK_*, E_CONFIG_* */
+/**
+ * The image of an enclave.yaml, from the cache where nothing changed. Packages are those of an enclave.lock beside it,
+ * where there is one for the same list.
+ * @throws E_IMAGE_*, E_LOCK_*, E_CONFIG_*
+ */
 export async function buildImage(
   toolkit: Toolkit,
   { spec, signal, onProgress }: ImageBuildOptions,
 ): Promise<BuiltImage> {
-  const { services, ports, logs, singleUser, mode, attestation, name } = spec;
-  const request = {
-    image: spec.image,
-    hostname: name,
-    configurationInput: { services, ports, logs, singleUser, mode, attestation, name },
-    configure: async (facts: Parameters<typeof toEnclaveConfig>[1]) => await toEnclaveConfig(spec, facts),
-  };
-  return await assembleImage(request, {
+  return await assembleImage(assembleRequest(spec), {
     cacheDir: toolkit.cacheDir,
     lockDir: join(toolkit.stateDir, "locks"),
     architecture: toolkit.architecture,
     proxies: toolkit.proxies,
     runtime: {
-      node: toolkit.node,
+      ...bundles(toolkit),
       init: join(toolkit.nativeDir, "init"),
       serviceExec: join(toolkit.nativeDir, "service-exec"),
-      supervisor: join(toolkit.distDir, "supervisor.mjs"),
-      gateway: join(toolkit.distDir, "gateway.mjs"),
-      gatewayApi: join(toolkit.distDir, "gateway-api.mjs"),
-      gatewayShared: join(toolkit.distDir, "gateway-shared.mjs"),
-      archive: join(toolkit.distDir, "archive.mjs"),
-      initctl: join(toolkit.distDir, "initctl.mjs"),
       initctlProgram: join(toolkit.nativeDir, "initctl"),
     },
+    packages: await packagesOfLock(spec, toolkit),
+    sources: spec.image.sources,
     signal,
     onProgress,
   });
+}
+
+export function assembleRequest(spec: EnclaveSpec): AssembleRequest {
+  const { services, ports, logs, singleUser, mode, attestation, name } = spec;
+  return {
+    image: spec.image,
+    hostname: name,
+    configurationInput: { services, ports, logs, singleUser, mode, attestation, name },
+    configure: async (facts) => await toEnclaveConfig(spec, facts),
+  };
+}
+
+/** Node and what JavaScript of ours goes into every image. */
+export function bundles(toolkit: Toolkit): Omit<RuntimeFiles, "init" | "serviceExec" | "initctlProgram"> {
+  const file = (name: string): string => join(toolkit.distDir, name);
+  return {
+    node: toolkit.node,
+    supervisor: file("supervisor.mjs"),
+    gateway: file("gateway.mjs"),
+    gatewayApi: file("gateway-api.mjs"),
+    gatewayShared: file("gateway-shared.mjs"),
+    archive: file("archive.mjs"),
+    initctl: file("initctl.mjs"),
+  };
+}
+
+/** A lock of another list of packages is none: `up` is for work in progress, and `build` tells of the difference. */
+async function packagesOfLock(
+  spec: EnclaveSpec,
+  { architecture }: Toolkit,
+): Promise<readonly LockedPackage[] | undefined> {
+  const lock = await readLockFile(lockPath(spec.file));
+  if (lock === undefined || lock.architecture !== architecture) return undefined;
+  const { base } = spec.image;
+  if (base.kind === "host" || base.kind !== lock.base.kind) return undefined;
+  if (base.kind !== "debian" || lock.base.kind !== "debian") return lock.packages;
+  const names = [...new Set(base.packages)].sort();
+  return names.join(" ") === lock.base.names.join(" ") ? lock.packages : undefined;
 }

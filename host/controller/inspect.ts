@@ -4,7 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 
 import { KitError } from "../../core/errors.ts";
 import { nearestName } from "../../core/nearest-name.ts";
-import { isRunning } from "../process-identity.ts";
+import { isRunning } from "../../core/process-identity.ts";
 import { enclavePaths } from "../state/enclave-paths.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import { lockName } from "../state/name-lock.ts";

@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 
 import { isErrno, KitError } from "../../core/errors.ts";
 import { loadHttp } from "../../core/http-module.ts";
-import { isRunning, type ProcessIdentity } from "../process-identity.ts";
+import { isRunning, type ProcessIdentity } from "../../core/process-identity.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import { enclavePaths } from "../state/enclave-paths.ts";
 import { readRecord } from "../state/record-store.ts";

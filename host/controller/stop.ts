@@ -1,5 +1,5 @@
 import { isErrno, KitError } from "../../core/errors.ts";
-import { isRunning, type ProcessIdentity } from "../process-identity.ts";
+import { isRunning, type ProcessIdentity } from "../../core/process-identity.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import { lockName } from "../state/name-lock.ts";
 import { listNames, readRecord, removeEnclave } from "../state/record-store.ts";

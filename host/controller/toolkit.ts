@@ -11,6 +11,8 @@ export interface Toolkit {
   readonly node: string;
   /** Folder of the native programs: init, launcher, service-exec. */
   readonly nativeDir: string;
+  /** Folder of the sources of those, and of the kernel's configuration. */
+  readonly sourceDir: string;
   /** Folder of the bundles. */
   readonly distDir: string;
   /** Proxy settings of the environment, for apt. */

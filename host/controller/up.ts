@@ -13,7 +13,7 @@ import { planLocal } from "../backends/local/local-plan.ts";
 import type { EnclaveSpec, PortSpec } from "../config/enclave-spec.ts";
 import { encodeStopRequest, type RunRequest } from "../runner/run-request.ts";
 import { enclavePaths } from "../state/enclave-paths.ts";
-import { identifyProcess, type ProcessIdentity } from "../process-identity.ts";
+import { identifyProcess, type ProcessIdentity } from "../../core/process-identity.ts";
 import { type EnclaveRecord, RECORD_VERSION } from "../state/enclave-record.ts";
 import { lockName } from "../state/name-lock.ts";
 import {

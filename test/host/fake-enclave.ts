@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { identifyProcess } from "../../host/process-identity.ts";
+import { identifyProcess } from "../../core/process-identity.ts";
 import { enclavePaths } from "../../host/state/enclave-paths.ts";
 import type { EnclaveRecord } from "../../host/state/enclave-record.ts";
 import { writeRecord } from "../../host/state/record-store.ts";

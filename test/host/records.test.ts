@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { KitError } from "../../core/errors.ts";
 import { inspectEnclave, listEnclaves } from "../../host/controller/inspect.ts";
-import { identifyProcess, isRunning } from "../../host/process-identity.ts";
+import { identifyProcess, isRunning } from "../../core/process-identity.ts";
 import {
   claimName,
   decodeRecord,

@@ -6,7 +6,7 @@ import { readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
 import { isErrno } from "../../../core/errors.ts";
-import { identifyProcess, isRunning } from "../../process-identity.ts";
+import { identifyProcess, isRunning } from "../../../core/process-identity.ts";
 
 /** Trees kept beside those in use. */
 const KEPT_TREES = 6;

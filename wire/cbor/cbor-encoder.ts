@@ -1,0 +1,62 @@
+/** Writes CBOR with the shortest heads and definite lengths (RFC 8949, section 4.1); maps keep their order. */
+import { ARGUMENT, type CborTag, type CborValue, FALSE, MAJOR, NULL, TRUE } from "./cbor-value.ts";
+
+/** @throws RangeError for a number that is no safe integer, or an integer of more than 64 bits */
+export function encodeCbor(value: CborValue): Buffer {
+  const chunks: Uint8Array[] = [];
+  write(value, chunks);
+  return Buffer.concat(chunks);
+}
+
+function write(value: CborValue, chunks: Uint8Array[]): void {
+  if (value === null) chunks.push(Buffer.from([NULL]));
+  else if (typeof value === "boolean") chunks.push(Buffer.from([value ? TRUE : FALSE]));
+  else if (typeof value === "number" || typeof value === "bigint") chunks.push(encodeInteger(value));
+  else if (typeof value === "string")
+    chunks.push(head(MAJOR.text, Buffer.byteLength(value)), Buffer.from(value));
+  else if (value instanceof Uint8Array) chunks.push(head(MAJOR.bytes, value.length), value);
+  else writeContainer(value, chunks);
+}
+
+function writeContainer(
+  value: readonly CborValue[] | ReadonlyMap<number | bigint | string, CborValue> | CborTag,
+  chunks: Uint8Array[],
+): void {
+  if (isList(value)) {
+    chunks.push(head(MAJOR.array, value.length));
+    for (const item of value) write(item, chunks);
+  } else if ("tag" in value) {
+    chunks.push(head(MAJOR.tag, value.tag));
+    write(value.value, chunks);
+  } else {
+    chunks.push(head(MAJOR.map, value.size));
+    for (const [key, item] of value) {
+      write(key, chunks);
+      write(item, chunks);
+    }
+  }
+}
+
+/** Array.isArray does not know read-only lists. */
+function isList(value: object): value is readonly CborValue[] {
+  return Array.isArray(value);
+}
+
+function encodeInteger(value: number | bigint): Buffer {
+  if (typeof value === "number" && !Number.isSafeInteger(value))
+    throw new RangeError(`CBOR: ${value} is no safe integer`);
+  const whole = BigInt(value);
+  return whole < 0n ? head(MAJOR.negative, -1n - whole) : head(MAJOR.unsigned, whole);
+}
+
+function head(major: number, argument: number | bigint): Buffer {
+  const value = BigInt(argument);
+  const first = major << 5;
+  if (value < BigInt(ARGUMENT.one)) return Buffer.from([first | Number(value)]);
+  const power = value <= 0xffn ? 0 : value <= 0xffffn ? 1 : value <= 0xffff_ffffn ? 2 : 3;
+  if (value > 0xffff_ffff_ffff_ffffn) throw new RangeError(`CBOR: ${value} has more than 64 bits`);
+  const bytes = Buffer.alloc(9);
+  bytes.writeBigUInt64BE(value, 1);
+  const short = bytes.subarray(9 - 2 ** power);
+  return Buffer.concat([Buffer.from([first | (ARGUMENT.one + power)]), short]);
+}
