@@ -5,21 +5,35 @@
 import { createHash } from "node:crypto";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
+import { withDeadline } from "./deadline.ts";
 import { isErrno } from "./errors.ts";
+
+export interface MachineLockOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Called once if somebody else holds it. */
+  readonly onWait?: (() => void) | undefined;
+}
 
 /**
  * Held until disposed.
  * @param key names what is locked; of any length.
  * @returns undefined if the holder does not let go within `timeoutMs`.
+ * @throws the reason of the signal
  */
-export async function holdMachineLock(key: string, timeoutMs: number): Promise<AsyncDisposable | undefined> {
+export async function holdMachineLock(
+  key: string,
+  timeoutMs: number,
+  { signal, onWait }: MachineLockOptions = {},
+): Promise<AsyncDisposable | undefined> {
   const address = lockAddress(key);
-  const deadline = AbortSignal.timeout(timeoutMs);
-  while (!deadline.aborted) {
+  const deadline = withDeadline(signal, timeoutMs);
+  for (let attempt = 0; !deadline.aborted; attempt++) {
     const lock = await tryListen(address);
     if (lock !== undefined) return lock;
+    if (attempt === 0) onWait?.();
     await awaitRelease(address, deadline);
   }
+  signal?.throwIfAborted();
   return undefined;
 }
 

@@ -60,7 +60,7 @@ export const IMAGE_ERRORS = {
   E_LOCK_UNAVAILABLE: {
     exit: EXIT.environment,
     meaning: "The mirrors no longer have a version of a package that the lock names.",
-    hint: "Resolve the packages anew by removing the lock, and review what changed.",
+    hint: "Name a folder with the old .deb or an archive that keeps old versions under image.sources, or take over today's version with `pipeline lock --update`.",
   },
   E_LOCK_MISMATCH: {
     exit: EXIT.failure,

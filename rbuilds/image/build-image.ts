@@ -87,7 +87,7 @@ async function openCompiler(build: Build): Promise<CompileOptions> {
   const onPackages = onProgress === undefined ? undefined : packageReporter(onProgress);
   const packages = { ...packageOptions(build), onProgress: onPackages, ids };
   const toolchain = await openToolchain(request.lock.toolchain, packages);
-  return { toolchain, launcher, ids, cacheDir, blobs, signal };
+  return { toolchain, launcher, ids, cacheDir, blobs, signal, onStep: onProgress };
 }
 
 function packageOptions({ architecture, cacheDir, blobs, signal, proxies, request }: Build) {
@@ -104,7 +104,7 @@ async function openKernel(build: Build, compiling: CompileOptions): Promise<Encl
       fragmentPath: build.toolkit.kernelConfig,
       jobs: build.jobs,
     },
-    { ...packageOptions(build), ...compiling, onStep: build.onProgress },
+    { ...packageOptions(build), ...compiling },
   );
 }
 

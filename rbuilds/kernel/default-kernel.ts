@@ -33,7 +33,7 @@ export interface DefaultKernelRequest {
 }
 
 export type DefaultKernelOptions = Omit<OpenPackagesOptions, "onProgress"> &
-  Omit<CompileOptions, "onLine"> & { readonly onStep?: ((step: string) => void) | undefined };
+  Omit<CompileOptions, "onLine">;
 
 /**
  * The kernel, from the cache where it was built before.

@@ -110,6 +110,10 @@ function launcherArguments(run: SandboxRun, scratch: string): string[] {
     ...Object.entries(options).flat(),
     ...run.inputs.flatMap(({ source, target }) => ["--bind-ro", `${source}:${target}`]),
     "--",
+    // The machine stays usable while a kernel compiles.
+    "/usr/bin/nice",
+    "-n",
+    "10",
     "/bin/sh",
     "-c",
     PREAMBLE + run.script,

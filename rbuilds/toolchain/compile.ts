@@ -10,12 +10,16 @@ import { join } from "node:path";
 
 import { writeFileAtomic } from "../../core/atomic-file.ts";
 import { isErrno, KitError } from "../../core/errors.ts";
+import { holdMachineLock } from "../../core/machine-lock.ts";
 import type { BlobStore, StoredBlob } from "../blob-store.ts";
 import { canonicalJson } from "../canonical-json.ts";
 import { FileTree } from "../file-tree.ts";
 import { applyTarLayer } from "../tar-layer.ts";
 import { runInBuildSandbox, type SandboxIds, type SandboxInput } from "./build-sandbox.ts";
 import type { Toolchain } from "./toolchain.ts";
+
+/** A kernel takes this long on a slow machine. */
+const MAX_WAIT_MS = 1_800_000;
 
 export interface CompileRequest {
   /** What is made, in messages: "the kernel". */
@@ -43,6 +47,8 @@ export interface CompileOptions {
   readonly signal?: AbortSignal | undefined;
   /** Each line that the tools print. */
   readonly onLine?: ((line: string) => void) | undefined;
+  /** One line for the operator. */
+  readonly onStep?: ((step: string) => void) | undefined;
 }
 
 /** Standard output becomes standard error; what the script leaves in /build/result goes out as a tar. */
@@ -66,6 +72,13 @@ export async function compile(
   const path = join(options.cacheDir, "compiled", `${compileKey(request, options.toolchain)}.json`);
   const kept = await readKept(path, request, options.blobs);
   if (kept !== undefined) return kept;
+  // Of two builds that need the same one compiles. A lock that cannot be had is no reason not to build.
+  await using _lock = await holdMachineLock(path, MAX_WAIT_MS, {
+    signal: options.signal,
+    onWait: () => options.onStep?.(`waiting: another build compiles ${request.title}`),
+  });
+  const made = await readKept(path, request, options.blobs);
+  if (made !== undefined) return made;
   await mkdir(join(options.cacheDir, "compiled"), { recursive: true });
   const work = await mkdtemp(join(options.cacheDir, "compiled", "work-"));
   try {

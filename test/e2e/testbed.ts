@@ -119,12 +119,13 @@ export async function openTestbed(options: RunOptions = {}): Promise<Testbed> {
 export function runCommand(
   [program, ...words]: readonly [string, ...string[]],
   environment: Readonly<Record<string, string>> = {},
+  timeoutMs = COMMAND_TIMEOUT_MS,
 ): Promise<CommandResult> {
   const { promise, resolve, reject } = Promise.withResolvers<CommandResult>();
   const child = spawn(program, words, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...environment },
-    timeout: COMMAND_TIMEOUT_MS,
+    timeout: timeoutMs,
   });
   const text = { stdout: "", stderr: "" };
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => (text.stdout += chunk));

@@ -1,7 +1,8 @@
 /** Waits for conditions, never for durations. */
 import { setTimeout as sleep } from "node:timers/promises";
 
-const DEADLINE_MS = 20_000;
+/** Far more than anything takes, even where a kernel compiles beside the tests. */
+const DEADLINE_MS = 45_000;
 
 /** The first truthy value of `probe`; fails with the last one seen. */
 export async function eventually<T>(what: string, probe: () => T | Promise<T>): Promise<NonNullable<T>> {

@@ -403,5 +403,6 @@ test("many starts leave no descriptor open", async () => {
   await eventually("ten starts", () => running.status("web").restarts > 10);
   const before = await count();
   await eventually("fifty starts", () => running.status("web").restarts > 50);
-  expect(await count()).toBeLessThan(before + 12);
+  // Other tests of this process come and go; forty leaking starts would not hide among them.
+  expect(await count()).toBeLessThan(before + 30);
 });
