@@ -3,6 +3,8 @@ import { addAbortSignal } from "node:stream";
 import { Command } from "commander";
 
 import { KitError } from "../../core/errors.ts";
+import { readEif } from "../../rbuilds/eif/read-eif.ts";
+import type { ImageDescription } from "../../rbuilds/store/image-info.ts";
 import { readUserFile } from "../../rbuilds/store/user-files.ts";
 import type { CommandContext, GetContext } from "./command-context.ts";
 import { toImageJson } from "./images.ts";
@@ -26,6 +28,22 @@ export function createLoadCommand(getContext: GetContext): Command {
     });
 }
 
+/** An archive may say of an image what it likes; what it measures is computed here. */
+async function checkMeasurements(
+  path: string,
+  { digest, pcrs }: ImageDescription,
+  signal: AbortSignal,
+): Promise<void> {
+  const image = await readEif(path, { signal });
+  const told = Object.entries(pcrs).sort();
+  const found = Object.entries(image.pcrs).sort();
+  if (JSON.stringify(told) === JSON.stringify(found)) return;
+  throw new KitError(
+    "E_STORE_DIGEST",
+    `the archive tells other measurements of sha256:${digest} than it has`,
+  );
+}
+
 async function loadImages(context: CommandContext, { input, json }: LoadFlags): Promise<void> {
   const { terminal, interrupted: signal } = context;
   if (input === undefined && process.stdin.isTTY) {
@@ -38,6 +56,7 @@ async function loadImages(context: CommandContext, { input, json }: LoadFlags): 
   const images = await openLocalImages(context).load(stream, {
     signal,
     onProgress: (bytes) => progress.report(bytes),
+    verify: async (path, description) => await checkMeasurements(path, description, signal),
   });
   if (json === true) return terminal.printJson(images.map(toImageJson));
   for (const { digest, tags } of images)

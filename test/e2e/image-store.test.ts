@@ -1,11 +1,14 @@
 import { spawn } from "node:child_process";
 import { createReadStream } from "node:fs";
 import { randomBytes } from "node:crypto";
-import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 
+import { assembleImage, firstSections, ramdisk, TYPES } from "../independent-eif/hand-assembly.ts";
+import { readIndependently } from "../independent-eif/image-reader.ts";
 import { makeArchive } from "../rbuilds/saved-images.ts";
 import { sha256 } from "../rbuilds/store-bed.ts";
 import { openTestbed, runCommand, type Testbed, waitFor } from "./testbed.ts";
@@ -23,6 +26,22 @@ const ImageJson = z.object({
   provenance: z.string().nullable(),
 });
 const ErrorJson = z.object({ error: z.object({ code: z.string(), hint: z.string() }) });
+
+/** A real image file of that size, put together by hand, with what its measurements are. */
+async function makeImage(
+  sizeBytes: number,
+): Promise<{ readonly eif: Buffer; readonly info: { readonly pcrs: Record<string, string> } }> {
+  const sections = firstSections();
+  const rest = sizeBytes - assembleImage({ sections: [...sections, ramdisk("")] }).length;
+  const eif = assembleImage({ sections: [...sections, { type: TYPES.ramdisk, data: randomBytes(rest) }] });
+  const directory = await mkdtemp(join(tmpdir(), "made-"));
+  try {
+    await writeFile(join(directory, "image.eif"), eif);
+    return { eif, info: { pcrs: { ...(await readIndependently(join(directory, "image.eif"))).pcrs } } };
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
 
 /** A testbed with a directory for archives beside its state. */
 async function openBed(): Promise<
@@ -53,11 +72,11 @@ describe("images of the local store", () => {
   test("are loaded, listed, tagged, saved, loaded elsewhere and removed", async () => {
     await using from = await openBed();
     await using to = await openBed();
-    const eif = randomBytes(2_000_000);
+    const { eif, info } = await makeImage(2_000_000);
     const digest = sha256(eif);
     const archive = await from.file(
       "made.tar",
-      makeArchive([{ eif, tags: ["counter:1"], provenance: Buffer.from("{}") }]),
+      makeArchive([{ eif, info, tags: ["counter:1"], provenance: Buffer.from("{}") }]),
     );
     expect(await from.bed.succeed("images")).toBe("NAME  TAG  DIGEST  SIZE  MODE  CREATED\n");
     expect(await from.bed.succeed("load", "-i", archive)).toBe(`loaded sha256:${digest} counter:1\n`);
@@ -99,11 +118,26 @@ describe("images of the local store", () => {
     expect(await listImages(from.bed)).toEqual([]);
   });
 
+  test("are refused where an archive tells other measurements than they have", async () => {
+    await using made = await openBed();
+    const { eif, info } = await makeImage(100_000);
+    const pcrs = { ...info.pcrs, PCR0: "0".repeat(96) };
+    const archive = await made.file("made.tar", makeArchive([{ eif, info: { pcrs }, tags: ["a"] }]));
+    const { status, stderr } = await made.bed.run("load", "-i", archive);
+    expect(stderr).toContain("E_STORE_DIGEST");
+    expect(status).toBe(2);
+    expect(await listImages(made.bed)).toEqual([]);
+  });
+
   test("go from one store to another through a pipe", async () => {
     await using from = await openBed();
     await using to = await openBed();
-    const eif = randomBytes(3_000_000);
-    await from.bed.succeed("load", "-i", await from.file("made.tar", makeArchive([{ eif, tags: ["a"] }])));
+    const { eif, info } = await makeImage(3_000_000);
+    await from.bed.succeed(
+      "load",
+      "-i",
+      await from.file("made.tar", makeArchive([{ eif, info, tags: ["a"] }])),
+    );
     const quote = (words: readonly string[]): string => words.map((word) => `'${word}'`).join(" ");
     const line = `${quote(from.bed.commandLine(["save", "a"]))} | ${quote(to.bed.commandLine(["load", "--json"]))}`;
     const { status, stdout, stderr } = await runCommand(["sh", "-c", line]);
@@ -115,11 +149,17 @@ describe("images of the local store", () => {
   test("are pruned when they have no tag, and it is told what went", async () => {
     await using made = await openBed();
     const { bed } = made;
-    const eif = randomBytes(1000);
+    const { eif, info } = await makeImage(1000);
     await bed.succeed(
       "load",
       "-i",
-      await made.file("made.tar", makeArchive([{ eif, tags: [] }, { tags: ["kept"] }])),
+      await made.file(
+        "made.tar",
+        makeArchive([
+          { eif, info, tags: [] },
+          { ...(await makeImage(2000)), tags: ["kept"] },
+        ]),
+      ),
     );
     expect(await bed.succeed("images")).toContain(`<none>  <none>  ${sha256(eif).slice(0, 12)}`);
     const pruned: unknown = JSON.parse(await bed.succeed("images", "--prune", "--json"));
@@ -131,7 +171,10 @@ describe("images of the local store", () => {
   test("refusals have their exit status, and --json tells them as JSON", async () => {
     await using made = await openBed();
     const { bed } = made;
-    const archive = await made.file("made.tar", makeArchive([{ tags: ["counter:1", "counter:2"] }]));
+    const archive = await made.file(
+      "made.tar",
+      makeArchive([{ ...(await makeImage(2000)), tags: ["counter:1", "counter:2"] }]),
+    );
     const broken = await made.file("broken.tar", (await readFile(archive)).subarray(0, 2500));
     await bed.succeed("load", "-i", archive);
     const [image] = await listImages(bed);
@@ -164,7 +207,10 @@ describe("images of the local store", () => {
   test("a load that is interrupted or killed leaves no image, and the next command removes its folder", async () => {
     await using made = await openBed();
     const { bed } = made;
-    const archive = await made.file("made.tar", makeArchive([{ eif: randomBytes(4_000_000), tags: ["a"] }]));
+    const archive = await made.file(
+      "made.tar",
+      makeArchive([{ ...(await makeImage(4_000_000)), tags: ["a"] }]),
+    );
     const temporary = join(bed.stateDir, "images", "tmp");
     for (const signal of ["SIGKILL", "SIGINT"] as const) {
       const [program, ...words] = bed.commandLine(["load"]);
