@@ -32,8 +32,7 @@ export interface DefaultKernelRequest {
   readonly jobs: number;
 }
 
-export type DefaultKernelOptions = Omit<OpenPackagesOptions, "onProgress"> &
-  Omit<CompileOptions, "onLine">;
+export type DefaultKernelOptions = Omit<OpenPackagesOptions, "onProgress"> & Omit<CompileOptions, "onLine">;
 
 /**
  * The kernel, from the cache where it was built before.

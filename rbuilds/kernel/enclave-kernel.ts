@@ -1,5 +1,5 @@
 /** The kernel of an enclave image with everything that belongs to it, checked for what an enclave needs. */
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { gunzipSync, zstdDecompressSync } from "node:zlib";
 
 import { KitError } from "../../core/errors.ts";
@@ -44,6 +44,10 @@ export async function openEnclaveKernel(
 ): Promise<EnclaveKernel> {
   const { spec, source, fragmentPath, jobs } = request;
   if (spec.kind !== "default") return await openGiven(spec, options);
+  if (options.architecture !== "amd64")
+    throw new KitError("E_CONFIG_UNSUPPORTED", "this release has a kernel of its own for x86-64 only", {
+      hint: "Name one under image.kernel: { blobs: DIR } or { file:, config:, modules: }.",
+    });
   if (source === undefined) throw new KitError("E_KERNEL_SOURCE", "the lock names no source of the kernel");
   const files = await openDefaultKernel({ source, fragmentPath, jobs }, options);
   const config = (await options.blobs.read(files.config.digest, MAX_CONFIG_BYTES)).toString("utf8");
@@ -92,12 +96,18 @@ async function openModules(
 
 async function openModule(path: string, options: DefaultKernelOptions): Promise<StoredBlob> {
   const { blobs } = options;
+  const { size } = await stat(path);
+  if (size > MAX_MODULE_BYTES) throw new KitError("E_KERNEL_FILE", `${path} has ${size} bytes`);
   if (path.endsWith(".xz")) return await expandXz(path, options);
   const bytes = await readFile(path);
-  const limit = { maxOutputLength: MAX_MODULE_BYTES };
-  if (path.endsWith(".gz")) return await blobs.put(gunzipSync(bytes, limit));
-  if (path.endsWith(".zst")) return await blobs.put(zstdDecompressSync(bytes, limit));
-  return await blobs.put(bytes);
+  const expand = path.endsWith(".gz") ? gunzipSync : path.endsWith(".zst") ? zstdDecompressSync : undefined;
+  if (expand === undefined) return await blobs.put(bytes);
+  try {
+    return await blobs.put(expand(bytes, { maxOutputLength: MAX_MODULE_BYTES }));
+  } catch (cause) {
+    const why = "cannot be decompressed, or has too many bytes";
+    throw new KitError("E_KERNEL_FILE", `${path} ${why}`, { cause });
+  }
 }
 
 /** Node has no xz; the toolchain has. */
