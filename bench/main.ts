@@ -7,11 +7,13 @@
  *   control   requests to the control API, beside a bare fastify route
  *   logs      output of a service that prints flat out
  *   many      enclaves at once: time and memory for each
+ *   eif       writing and measuring an image of 4 GiB, beside two `openssl dgst -sha384`
  *
- * Usage: npm run bench -- [startup] [memory] [exec] [copy] [control] [logs] [many]
+ * Usage: npm run bench -- [startup] [memory] [exec] [copy] [control] [logs] [many] [eif]
  */
 import { measureControl } from "./control.ts";
 import { measureCopy } from "./copy.ts";
+import { measureEif } from "./eif-write.ts";
 import { measureExec } from "./exec.ts";
 import { measureLogs } from "./logs.ts";
 import { measureMany } from "./many.ts";
@@ -26,6 +28,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   control: measureControl,
   logs: measureLogs,
   many: measureMany,
+  eif: measureEif,
 };
 
 const asked = process.argv.slice(2);

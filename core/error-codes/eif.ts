@@ -4,7 +4,7 @@ import { EXIT, type ErrorEntry } from "./error-entry.ts";
 export const EIF_ERRORS = {
   E_EIF_FILE: {
     exit: EXIT.notFound,
-    meaning: "The image file cannot be read.",
+    meaning: "The image file cannot be read or written.",
     hint: "Check the path and its permissions.",
   },
   E_EIF_INVALID: {
@@ -58,6 +58,11 @@ export const EIF_ERRORS = {
     exit: EXIT.usage,
     meaning: "A part of the image has more bytes than the format or this toolkit allows.",
     hint: "Make the part smaller.",
+  },
+  E_EIF_COMMAND_LINE: {
+    exit: EXIT.usage,
+    meaning: "The kernel's command line cannot be put into an image.",
+    hint: "Remove NUL characters and halves of surrogate pairs.",
   },
   E_EIF_SOURCE_CHANGED: {
     exit: EXIT.failure,

@@ -58,6 +58,8 @@ export async function putArchive(
   if (!(body instanceof Readable)) {
     throw new KitError("E_CONTROL_REQUEST", "the body must be of type application/x-tar");
   }
+  // A connection that is to be closed is closed with the answer, and a client that still sends would hear of that alone.
+  context.reply.raw.shouldKeepAlive = true;
   const { id, stream } = await startCopy({ direction: "unpack", path }, context);
   try {
     await sendBody(body, stream, context.signal);

@@ -1,4 +1,5 @@
 import { addAbortSignal } from "node:stream";
+import { isDeepStrictEqual } from "node:util";
 
 import { Command } from "commander";
 
@@ -35,9 +36,7 @@ async function checkMeasurements(
   signal: AbortSignal,
 ): Promise<void> {
   const image = await readEif(path, { signal });
-  const told = Object.entries(pcrs).sort();
-  const found = Object.entries(image.pcrs).sort();
-  if (JSON.stringify(told) === JSON.stringify(found)) return;
+  if (isDeepStrictEqual({ ...pcrs }, { ...image.pcrs })) return;
   throw new KitError(
     "E_STORE_DIGEST",
     `the archive tells other measurements of sha256:${digest} than it has`,

@@ -1,9 +1,13 @@
-import type { X509Certificate } from "node:crypto";
-
 import { KitError } from "../../core/errors.ts";
 
+/** Of a certificate; an invalid date compares as false with every other one, so such dates must not get here. */
+interface Dates {
+  readonly validFromDate: Date;
+  readonly validToDate: Date;
+}
+
 /** @throws E_EIF_CERTIFICATE_EXPIRED, E_EIF_CERTIFICATE_NOT_YET_VALID */
-export function checkValidity(certificate: X509Certificate, at: Date): void {
+export function checkValidity(certificate: Dates, at: Date): void {
   const state = validityOf(certificate, at);
   if (state === "expired") throw expired(certificate.validToDate);
   if (state === "not-yet-valid") throw notYetValid(certificate.validFromDate);
@@ -11,7 +15,7 @@ export function checkValidity(certificate: X509Certificate, at: Date): void {
 
 export type Validity = "valid" | "expired" | "not-yet-valid";
 
-export function validityOf(certificate: X509Certificate, at: Date): Validity {
+export function validityOf(certificate: Dates, at: Date): Validity {
   if (at > certificate.validToDate) return "expired";
   return at < certificate.validFromDate ? "not-yet-valid" : "valid";
 }

@@ -1,8 +1,12 @@
 /** Whether a signature section signs this image, and who signed. There is no chain: the certificate is its own root. */
-import { verify, X509Certificate } from "node:crypto";
+import { type KeyObject, verify, X509Certificate } from "node:crypto";
 
 import { KitError } from "../../core/errors.ts";
-import { decodeSignatureSection, type SignatureAlgorithm } from "../../wire/eif/signature-section.ts";
+import {
+  decodeSignatureSection,
+  type EifSignature,
+  type SignatureAlgorithm,
+} from "../../wire/eif/signature-section.ts";
 import { type Validity, validityOf } from "./certificate-validity.ts";
 import { CURVES } from "./eif-signer.ts";
 import { measure } from "./measurements.ts";
@@ -28,41 +32,78 @@ export function checkSignature(
   section: Uint8Array,
   { pcr0, at }: { readonly pcr0: string; readonly at: Date },
 ): CheckedSignature {
-  const { certificatePem, algorithm, registerIndex, registerValue, signature, signedBytes } =
-    decodeSignatureSection(section);
+  const signature = decodeSignatureSection(section);
+  const { registerIndex, registerValue, algorithm } = signature;
   if (registerIndex !== 0) throw refusal(`signs register ${registerIndex} instead of PCR0`);
   if (registerValue.toString("hex") !== pcr0)
     throw refusal(`is of another image: it signs PCR0 ${registerValue.toString("hex")}`);
-  const certificate = readCertificate(certificatePem);
-  const key = certificate.publicKey;
-  const curve = CURVES[key.asymmetricKeyDetails?.namedCurve ?? ""];
-  if (curve?.algorithm !== algorithm) throw refusal(`is ${algorithm}, and its certificate has another key`);
-  if (!verify(curve.hash, signedBytes, { key, dsaEncoding: "ieee-p1363" }, signature))
-    throw refusal("is not by the key of its certificate");
+  const certificate = readCertificate(signature.certificatePem);
+  verifySignature(signature, certificate.key);
   return {
     algorithm,
-    certificate: describe(certificate),
+    certificate: certificate.description,
     state: validityOf(certificate, at),
-    pcr8: measure(certificate.raw),
+    pcr8: certificate.pcr8,
   };
 }
 
-function readCertificate(pem: string): X509Certificate {
+function verifySignature({ algorithm, signedBytes, signature }: EifSignature, key: KeyObject): void {
+  const curve = CURVES[key.asymmetricKeyDetails?.namedCurve ?? ""];
+  if (curve?.algorithm !== algorithm) throw refusal(`is ${algorithm}, and its certificate has another key`);
+  if (!isSignedBy({ signature, signedBytes }, curve.hash, key))
+    throw refusal("is not by the key of its certificate");
+}
+
+function isSignedBy(
+  { signature, signedBytes }: Pick<EifSignature, "signature" | "signedBytes">,
+  hash: string,
+  key: KeyObject,
+): boolean {
   try {
-    return new X509Certificate(pem);
+    return verify(hash, signedBytes, { key, dsaEncoding: "ieee-p1363" }, signature);
+  } catch {
+    return false; // OpenSSL's word for a signature that has no form
+  }
+}
+
+interface ReadCertificate {
+  readonly description: CheckedSignature["certificate"];
+  readonly key: KeyObject;
+  readonly pcr8: string;
+  readonly validFromDate: Date;
+  readonly validToDate: Date;
+}
+
+/** Everything that is asked of the certificate: each getter may find that it cannot be read. */
+function readCertificate(pem: string): ReadCertificate {
+  try {
+    const certificate = new X509Certificate(pem);
+    const { validFromDate, validToDate } = certificate;
+    return {
+      description: describe(certificate),
+      key: certificate.publicKey,
+      pcr8: measure(certificate.raw),
+      validFromDate,
+      validToDate,
+    };
   } catch (cause) {
-    throw refusal("has no X.509 certificate", cause);
+    throw refusal("has no X.509 certificate that can be read", cause);
   }
 }
 
 function describe(certificate: X509Certificate): CheckedSignature["certificate"] {
   return {
-    subject: certificate.subject.replaceAll("\n", ", "),
-    issuer: certificate.issuer.replaceAll("\n", ", "),
+    subject: oneLine(certificate.subject),
+    issuer: oneLine(certificate.issuer),
     notBefore: certificate.validFromDate.toISOString(),
     notAfter: certificate.validToDate.toISOString(),
     fingerprintSha256: certificate.fingerprint256.replaceAll(":", "").toLowerCase(),
   };
+}
+
+/** @param name undefined where the certificate's is empty, whatever the type says */
+function oneLine(name: string | undefined): string {
+  return name?.replaceAll("\n", ", ") ?? "";
 }
 
 function refusal(why: string, cause?: unknown): KitError {

@@ -8,12 +8,14 @@ import {
   type EifArchitecture,
   HEADER,
   HEADER_BYTES,
+  MAX_EIF_BYTES,
   MAX_SECTION_BYTES,
   MAX_SECTIONS,
   SECTION_HEADER_BYTES,
   type SectionKind,
 } from "../../wire/eif/eif-layout.ts";
 import type { PreparedFile } from "../prepared-file.ts";
+import type { ImagePiece } from "./image-blocks.ts";
 
 export interface PlannedSection {
   readonly kind: SectionKind;
@@ -38,13 +40,19 @@ export function planSections(sections: readonly SectionInit[]): PlannedSection[]
       `the image would have ${sections.length} sections; ${MAX_SECTIONS} are possible`,
     );
   let offset = HEADER_BYTES;
-  return sections.map(({ kind, parts }) => {
+  const planned = sections.map(({ kind, parts }) => {
     const sizeBytes = parts.reduce((sum, part) => sum + sizeOf(part), 0);
     checkSize(kind, sizeBytes);
-    const planned = { kind, parts, sizeBytes, offset, header: encodeSectionHeader(kind, sizeBytes) };
+    const section = { kind, parts, sizeBytes, offset, header: encodeSectionHeader(kind, sizeBytes) };
     offset += SECTION_HEADER_BYTES + sizeBytes;
-    return planned;
+    return section;
   });
+  if (offset > MAX_EIF_BYTES)
+    throw new KitError(
+      "E_EIF_TOO_LARGE",
+      `the image would have ${offset} bytes; at most ${MAX_EIF_BYTES} are read`,
+    );
+  return planned;
 }
 
 function checkSize(kind: SectionKind, sizeBytes: number): void {
@@ -75,4 +83,31 @@ export function fileSizeOf(sections: readonly PlannedSection[]): number {
 
 function sizeOf(part: Uint8Array | PreparedFile): number {
   return part instanceof Uint8Array ? part.length : part.sizeBytes;
+}
+
+/** The file from its first byte to its last. */
+export function piecesOf(header: Buffer, sections: readonly PlannedSection[]): ImagePiece[] {
+  const pieces: ImagePiece[] = [{ source: header, measuredBy: [] }];
+  const firstRamdisk = sections.find(({ kind }) => kind === "ramdisk");
+  for (const section of sections) {
+    const measuredBy = registersOf(section.kind, section === firstRamdisk);
+    pieces.push({ source: section.header, measuredBy: [] });
+    for (const source of section.parts) pieces.push({ source, measuredBy });
+  }
+  return pieces;
+}
+
+function registersOf(kind: SectionKind, isFirstRamdisk: boolean): ImagePiece["measuredBy"] {
+  if (kind === "metadata" || kind === "signature") return [];
+  return kind === "ramdisk" && !isFirstRamdisk ? ["PCR0", "PCR2"] : ["PCR0"];
+}
+
+/** @throws E_EIF_COMMAND_LINE */
+export function encodeCommandLine(text: string): Buffer {
+  if (text.includes("\0") || !text.isWellFormed())
+    throw new KitError(
+      "E_EIF_COMMAND_LINE",
+      `the kernel's command line is no text: ${JSON.stringify(text.slice(0, 80))}`,
+    );
+  return Buffer.from(text);
 }

@@ -22,10 +22,13 @@ export interface Signer {
   sign(pcr0: Uint8Array): Buffer;
 }
 
+interface Curve {
+  readonly algorithm: SignatureAlgorithm;
+  readonly hash: string;
+}
+
 /** Algorithm and hash by curve, as OpenSSL calls them. */
-export const CURVES: Readonly<
-  Record<string, { readonly algorithm: SignatureAlgorithm; readonly hash: string }>
-> = {
+export const CURVES: Readonly<Record<string, Curve>> = {
   prime256v1: { algorithm: "ES256", hash: "sha256" },
   secp384r1: { algorithm: "ES384", hash: "sha384" },
   secp521r1: { algorithm: "ES512", hash: "sha512" },

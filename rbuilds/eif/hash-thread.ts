@@ -1,58 +1,53 @@
-/** Carries out a hash plan in a thread of its own. */
-import { once } from "node:events";
+/** The writer's side of the hashing thread (hash-messages.ts). */
 import { Worker } from "node:worker_threads";
 
-import { isErrorCode } from "../../core/error-table.ts";
-import { KitError, toKitError } from "../../core/errors.ts";
-import type { HashPlan } from "./hash-plan.ts";
+import { KitError } from "../../core/errors.ts";
+import type { HashAnswer, HashBlock, HasherData, HashRequest, OtherDigests } from "./hash-messages.ts";
+
+interface Waiting {
+  readonly resolve: (answer: HashAnswer) => void;
+  readonly reject: (error: unknown) => void;
+}
 
 export class HashThread implements AsyncDisposable {
   readonly #worker: Worker;
-  readonly #ended: Promise<Record<string, string>>;
+  /** In the order of the requests. */
+  readonly #waiting: Waiting[] = [];
+  #failure: KitError | undefined;
 
   /** @param program dist/eif-hasher.js, or the source of it */
-  constructor(program: string, plan: HashPlan) {
-    this.#worker = new Worker(program, { workerData: plan, env: {}, execArgv: [] });
-    this.#ended = this.#await();
-    this.#ended.catch(() => undefined); // asked for later
+  constructor(program: string, data: HasherData) {
+    this.#worker = new Worker(program, { workerData: data, env: {}, execArgv: [] });
+    this.#worker.on("message", (answer: HashAnswer) => this.#waiting.shift()?.resolve(answer));
+    this.#worker.on("error", (cause) => this.#fail("the hashing thread failed", cause));
+    this.#worker.on("exit", () => this.#fail("the hashing thread ended too early"));
   }
 
-  /** @throws E_EIF_SOURCE_CHANGED, the reason of the signal */
-  async digests(signal?: AbortSignal): Promise<Record<string, string>> {
-    if (signal === undefined) return await this.#ended;
-    const aborted = Promise.withResolvers<never>();
-    const abort = (): void => aborted.reject(toKitError(signal.reason));
-    signal.addEventListener("abort", abort, { once: true });
-    try {
-      signal.throwIfAborted();
-      return await Promise.race([this.#ended, aborted.promise]);
-    } finally {
-      signal.removeEventListener("abort", abort);
-    }
+  /** Returns when the thread is done with the block. */
+  async update(block: HashBlock): Promise<void> {
+    await this.#ask(block);
+  }
+
+  async digests(): Promise<OtherDigests> {
+    const answer = await this.#ask("end");
+    if (answer === "done") throw new KitError("E_INTERNAL", "the hashing thread gave no digests");
+    return answer;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#worker.terminate();
   }
 
-  async #await(): Promise<Record<string, string>> {
-    const exit = once(this.#worker, "exit").then(() => {
-      throw new KitError("E_INTERNAL", "the hashing thread ended without a result");
-    });
-    exit.catch(() => undefined);
-    const [message]: readonly unknown[] = await Promise.race([once(this.#worker, "message"), exit]);
-    return readMessage(message);
+  async #ask(request: HashRequest): Promise<HashAnswer> {
+    if (this.#failure !== undefined) throw this.#failure;
+    const { promise, resolve, reject } = Promise.withResolvers<HashAnswer>();
+    this.#waiting.push({ resolve, reject });
+    this.#worker.postMessage(request);
+    return await promise;
   }
-}
 
-function readMessage(message: unknown): Record<string, string> {
-  const { digests, error }: Message = typeof message === "object" && message !== null ? message : {};
-  if (digests !== undefined) return digests;
-  const code = error?.code ?? "";
-  throw new KitError(isErrorCode(code) ? code : "E_INTERNAL", error?.message ?? "the hashing thread failed");
-}
-
-interface Message {
-  readonly digests?: Record<string, string>;
-  readonly error?: { readonly code: string; readonly message: string };
+  #fail(message: string, cause?: unknown): void {
+    this.#failure ??= new KitError("E_INTERNAL", message, { cause });
+    for (const { reject } of this.#waiting.splice(0)) reject(this.#failure);
+  }
 }

@@ -16,6 +16,7 @@ export async function readKernelVersion(
   const setup = Buffer.alloc(Math.min(SETUP_BYTES, sizeBytes));
   const { bytesRead } = await file.read(setup, 0, setup.length, offset);
   if (bytesRead < 0x210 || setup.toString("latin1", 0x202, 0x206) !== "HdrS") return undefined;
+  if (setup.readUInt16LE(0x206) < 0x200) return undefined;
   const pointer = setup.readUInt16LE(0x20e);
   if (pointer === 0) return undefined;
   const text = setup.subarray(0x200 + pointer, Math.min(bytesRead, 0x200 + pointer + MAX_VERSION_BYTES));

@@ -1,10 +1,10 @@
-/** One pass over an image: checksum, digest and registers. */
+/** One pass over an image: checksum, digest, registers, and the content of its small sections. */
 import { createHash, type Hash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 
 import { KitError } from "../../core/errors.ts";
-import { type EifSection, HEADER, HEADER_BYTES } from "../../wire/eif/eif-layout.ts";
+import { type EifSection, HEADER, HEADER_BYTES, type SectionKind } from "../../wire/eif/eif-layout.ts";
 import { extendZero, type Pcrs } from "./measurements.ts";
 
 export interface EifMeasurement {
@@ -12,21 +12,25 @@ export interface EifMeasurement {
   /** Of everything but the checksum itself. */
   readonly crc32: number;
   readonly pcrs: Pcrs;
+  /** Of the sections that are neither kernel nor ramdisk: the same bytes that were measured. */
+  readonly content: ReadonlyMap<SectionKind, Buffer>;
 }
 
 export interface EifMeasureOptions {
+  /** Small ones must have been checked to be small. */
   readonly sections: readonly EifSection[];
   readonly sizeBytes: number;
   readonly signal: AbortSignal | undefined;
 }
 
-const BLOCK_BYTES = 1024 * 1024;
+const BLOCK_BYTES = 512 * 1024;
 
 /** @throws E_EIF_INVALID if the file shrinks, the reason of the signal */
 export async function measureEif(file: FileHandle, options: EifMeasureOptions): Promise<EifMeasurement> {
   const { sections, sizeBytes, signal } = options;
   const sums = new FileSums();
   const registers = new Registers();
+  const content = new Map<SectionKind, Buffer>();
   let position = 0;
   const ordered = [...sections].sort((a, b) => a.offset - b.offset);
   for (const section of ordered) {
@@ -34,14 +38,21 @@ export async function measureEif(file: FileHandle, options: EifMeasureOptions): 
     for await (const block of blocks(file, position, section.offset, signal)) sums.update(block);
     registers.begin(section);
     position = section.offset + section.sizeBytes;
+    const chunks: Buffer[] = [];
     for await (const block of blocks(file, section.offset, position, signal)) {
       sums.update(block);
       registers.update(block);
+      if (isSmall(section)) chunks.push(Buffer.from(block));
     }
     registers.end();
+    if (isSmall(section)) content.set(section.kind, Buffer.concat(chunks));
   }
   for await (const block of blocks(file, position, sizeBytes, signal)) sums.update(block);
-  return { ...sums.finish(), pcrs: registers.finish() };
+  return { ...sums.finish(), pcrs: registers.finish(), content };
+}
+
+function isSmall({ kind }: EifSection): boolean {
+  return kind !== "kernel" && kind !== "ramdisk";
 }
 
 async function* blocks(

@@ -2,7 +2,7 @@
  * Reads enclave image files of anybody: strict, following the table of sections, in bounded memory. A file with gaps
  * boots on the hypervisor, so that is a warning; everything else that is not as it should be is refused.
  */
-import { type FileHandle, open } from "node:fs/promises";
+import { constants, type FileHandle, open } from "node:fs/promises";
 
 import { isErrno, KitError } from "../../core/errors.ts";
 import { decodeEifHeader, decodeSectionHeader, type EifHeader } from "../../wire/eif/eif-header.ts";
@@ -10,6 +10,7 @@ import {
   type EifArchitecture,
   type EifSection,
   HEADER_BYTES,
+  MAX_EIF_BYTES,
   MAX_SECTION_BYTES,
   SECTION_HEADER_BYTES,
   type SectionKind,
@@ -47,20 +48,23 @@ export interface EifDescription {
   readonly warnings: readonly string[];
 }
 
-/** @throws E_EIF_FILE, E_EIF_INVALID, E_EIF_VERSION, E_EIF_CRC, E_EIF_METADATA, E_EIF_SIGNATURE, the reason of the signal */
+/** @throws E_EIF_FILE, E_EIF_INVALID, E_EIF_VERSION, E_EIF_CRC, E_EIF_METADATA, E_EIF_SIGNATURE, E_EIF_TOO_LARGE, the reason of the signal */
 export async function readEif(path: string, options: EifReadOptions = {}): Promise<EifDescription> {
   const { signal, at = new Date() } = options;
   await using file = await openFile(path);
-  const { size: sizeBytes } = await file.stat();
+  const before = await file.stat({ bigint: true });
+  const sizeBytes = checkFileSize(before.size);
   const header = decodeEifHeader(await readBytes(file, 0, Math.min(HEADER_BYTES, sizeBytes)));
   const { sections, warnings } = await readSections(file, header, sizeBytes);
   checkSections(sections, header.version);
-  const { sha256, crc32, pcrs } = await measureEif(file, { sections, sizeBytes, signal });
+  const { sha256, crc32, pcrs, content } = await measureEif(file, { sections, sizeBytes, signal });
   if (crc32 !== header.crc32)
     throw new KitError("E_EIF_CRC", `the header says ${hex(header.crc32)}, the content has ${hex(crc32)}`);
-  const commandLine = await readCommandLine(file, sections);
-  const metadata = await readWhole(file, sections, "metadata");
-  const signature = await readWhole(file, sections, "signature");
+  const after = await file.stat({ bigint: true });
+  if (after.mtimeNs !== before.mtimeNs || after.size !== before.size)
+    throw invalid("it changed while it was read");
+  const metadata = content.get("metadata");
+  const signature = content.get("signature");
   const checked = signature === undefined ? null : checkSignature(signature, { pcr0: pcrs.PCR0, at });
   return {
     version: header.version,
@@ -71,7 +75,7 @@ export async function readEif(path: string, options: EifReadOptions = {}): Promi
     defaultMemoryBytes: String(header.defaultMemoryBytes),
     defaultCpus: String(header.defaultCpus),
     sections,
-    commandLine,
+    commandLine: decodeCommandLine(content.get("commandLine") ?? Buffer.alloc(0)),
     metadata: metadata === undefined ? null : decodeEifMetadata(metadata),
     pcrs: checked === null ? pcrs : { ...pcrs, PCR8: checked.pcr8 },
     signature: checked,
@@ -89,7 +93,8 @@ export function requireValidSignature({ signature }: EifDescription): void {
 
 async function openFile(path: string): Promise<FileHandle> {
   try {
-    const file = await open(path);
+    // A pipe must not keep us waiting for its writer.
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     if ((await file.stat()).isFile()) return file;
     await file.close();
   } catch (cause) {
@@ -97,6 +102,14 @@ async function openFile(path: string): Promise<FileHandle> {
     throw new KitError("E_EIF_FILE", `cannot read ${path}: ${cause.code}`, { cause });
   }
   throw new KitError("E_EIF_FILE", `${path} is no regular file`);
+}
+
+function checkFileSize(sizeBytes: bigint): number {
+  if (sizeBytes <= MAX_EIF_BYTES) return Number(sizeBytes);
+  throw new KitError(
+    "E_EIF_TOO_LARGE",
+    `the image has ${sizeBytes} bytes; at most ${MAX_EIF_BYTES} are read`,
+  );
 }
 
 async function readSections(
@@ -155,23 +168,13 @@ function checkSize(kind: SectionKind, sizeBytes: number): void {
     throw invalid(`the ${kind} section has ${sizeBytes} bytes; at most ${MAX_SECTION_BYTES[kind]} are read`);
 }
 
-async function readCommandLine(file: FileHandle, sections: readonly EifSection[]): Promise<string> {
-  const bytes = (await readWhole(file, sections, "commandLine")) ?? Buffer.alloc(0);
+function decodeCommandLine(bytes: Buffer): string {
   if (bytes.includes(0)) throw invalid("the command line holds a NUL");
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     throw invalid("the command line is not UTF-8");
   }
-}
-
-async function readWhole(
-  file: FileHandle,
-  sections: readonly EifSection[],
-  kind: SectionKind,
-): Promise<Buffer | undefined> {
-  const section = sections.find((each) => each.kind === kind);
-  return section === undefined ? undefined : await readBytes(file, section.offset, section.sizeBytes);
 }
 
 async function readBytes(file: FileHandle, offset: number, length: number): Promise<Buffer> {

@@ -1,21 +1,33 @@
 /**
- * Writes enclave image files (wire/eif/eif-layout.ts). Two threads share the work: this one copies and takes PCR0 and
- * PCR1, the other one PCR2 and, where the header is known beforehand, the digest of the file.
+ * Writes enclave image files (wire/eif/eif-layout.ts). Two threads share the work: this one reads, writes and takes
+ * PCR0 and PCR1; the other one takes PCR2 and, where the header is known beforehand, the digest of the file.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
-import { crc32 } from "node:zlib";
+import { createReadStream } from "node:fs";
+import { mkdir, rename, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { pipeline } from "node:stream/promises";
 
-import { toKitError } from "../../core/errors.ts";
+import { isErrno, KitError, toKitError } from "../../core/errors.ts";
 import type { EifArchitecture } from "../../wire/eif/eif-layout.ts";
 import { type EifMetadata, encodeEifMetadata } from "../../wire/eif/metadata.ts";
 import type { PreparedFile } from "../prepared-file.ts";
-import { fileSizeOf, planHeader, type PlannedSection, planSections, type SectionInit } from "./eif-plan.ts";
-import { changed, type HashPlan, type HashStep, readWhole, runHashPlan } from "./hash-plan.ts";
+import { BLOCK_BYTES, BlockMemory } from "./block-memory.ts";
+import {
+  encodeCommandLine,
+  fileSizeOf,
+  piecesOf,
+  planHeader,
+  type PlannedSection,
+  planSections,
+  type SectionInit,
+} from "./eif-plan.ts";
+import { openSigner, type Signer, type SigningInput } from "./eif-signer.ts";
+import type { HashBlock } from "./hash-messages.ts";
 import { HashThread } from "./hash-thread.ts";
+import { assembleBlocks, type ImageBlock, type ImagePiece } from "./image-blocks.ts";
+import { createImageFile, type ImageFile } from "./image-file.ts";
 import { extendZero, type Pcrs } from "./measurements.ts";
-import { openSigner, type SigningInput, type Signer } from "./eif-signer.ts";
 
 export interface EifWriteRequest {
   readonly architecture: EifArchitecture;
@@ -33,6 +45,8 @@ export interface EifWriteOptions {
   readonly signal?: AbortSignal | undefined;
   /** Now, for the certificate; the time of the call unless told. */
   readonly at?: Date;
+  /** Called often, with the bytes written so far and in all. */
+  readonly onProgress?: ((writtenBytes: number, sizeBytes: number) => void) | undefined;
 }
 
 export interface WrittenEif {
@@ -46,9 +60,9 @@ export interface WrittenEif {
 const READABLE = 0o644;
 
 /**
- * The file appears under its name whole or not at all.
- * @throws E_EIF_SOURCE_CHANGED, E_EIF_SIGNING_KEY, E_EIF_CERTIFICATE_*, E_EIF_TOO_LARGE, E_DISK_FULL, the reason of the
- *   signal
+ * The file appears under its name whole or not at all; whoever writes last to a name has it.
+ * @throws E_EIF_SOURCE_CHANGED, E_EIF_SIGNING_KEY, E_EIF_CERTIFICATE_*, E_EIF_TOO_LARGE, E_EIF_COMMAND_LINE,
+ *   E_EIF_METADATA, E_EIF_FILE, E_DISK_FULL, E_CANCELLED, E_DEADLINE
  */
 export async function writeEif(
   request: EifWriteRequest,
@@ -57,37 +71,45 @@ export async function writeEif(
 ): Promise<WrittenEif> {
   const signer =
     request.signing === undefined ? undefined : openSigner(request.signing, options.at ?? new Date());
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString("hex")}.tmp`);
-  await mkdir(dirname(path), { recursive: true });
+  const temporary = join(dirname(path), `.${randomBytes(8).toString("hex")}.eif.tmp`);
   try {
-    const written = await writeTemporary(request, temporary, { ...options, signer });
+    options.signal?.throwIfAborted();
+    const sections = planSections(sectionsOf(request));
+    await mkdir(dirname(path), { recursive: true });
+    return await writeAndRename({ temporary, path }, { request, sections, signer, options });
+  } catch (error) {
+    throw toWriteError(error, path);
+  }
+}
+
+async function writeAndRename(
+  { temporary, path }: { readonly temporary: string; readonly path: string },
+  plan: Plan,
+): Promise<WrittenEif> {
+  try {
+    const written = await writeTemporary(temporary, plan);
+    plan.options.signal?.throwIfAborted();
     await rename(temporary, path);
     return { ...written, path };
   } catch (error) {
     await rm(temporary, { force: true });
-    throw toKitError(error);
+    throw error;
   }
 }
 
-interface Writing extends EifWriteOptions {
-  readonly signer: Signer | undefined;
-}
+/** A quota is a disk to whoever has one. */
+const FULL: readonly string[] = ["ENOSPC", "EDQUOT"];
 
-type Written = Omit<WrittenEif, "path">;
-
-async function writeTemporary(request: EifWriteRequest, path: string, writing: Writing): Promise<Written> {
-  const sections = planSections(sectionsOf(request));
-  await using file = await open(path, "wx", READABLE);
-  const unsigned = await writeSections(file, { request, sections, writing });
-  const written = await finish(file, { request, sections, unsigned, writing });
-  await file.datasync();
-  return written;
+function toWriteError(error: unknown, path: string): KitError {
+  if (!isErrno(error) || error.syscall === undefined) return toKitError(error);
+  const code = FULL.includes(error.code ?? "") ? "E_DISK_FULL" : "E_EIF_FILE";
+  return new KitError(code, `cannot write ${path}: ${error.code}`, { cause: error });
 }
 
 function sectionsOf({ kernel, commandLine, metadata, ramdisks }: EifWriteRequest): SectionInit[] {
   return [
     { kind: "kernel", parts: [kernel] },
-    { kind: "commandLine", parts: [Buffer.from(commandLine)] },
+    { kind: "commandLine", parts: [encodeCommandLine(commandLine)] },
     { kind: "metadata", parts: [encodeEifMetadata(metadata)] },
     ...ramdisks.map((parts) => ({ kind: "ramdisk" as const, parts })),
   ];
@@ -95,126 +117,88 @@ function sectionsOf({ kernel, commandLine, metadata, ramdisks }: EifWriteRequest
 
 interface Plan {
   readonly request: EifWriteRequest;
+  /** All but the signature. */
   readonly sections: readonly PlannedSection[];
-  readonly writing: Writing;
+  readonly signer: Signer | undefined;
+  readonly options: EifWriteOptions;
 }
 
-interface Unsigned {
-  readonly pcrs: Pcrs;
-  /** Of the file without a signature. */
-  readonly sha256: string;
-}
+type Written = Omit<WrittenEif, "path">;
 
-/** Everything but the signature, and the header that an unsigned image has. */
-async function writeSections(file: FileHandle, { request, sections, writing }: Plan): Promise<Unsigned> {
-  const { signal, hasher } = writing;
-  const header = planHeader(request.architecture, sections);
-  await using thread = new HashThread(hasher, otherHalf(sections, header));
-  await file.write(header, 0, header.length, 0);
-  const registers = await copySections(file, sections, signal);
-  const { pcr2 = "", sha256 = "" } = await thread.digests(signal);
-  return { pcrs: { ...registers, PCR2: extendZero(pcr2) }, sha256 };
-}
-
-/** PCR2, and the digest of the whole file. */
-function otherHalf(sections: readonly PlannedSection[], header: Buffer): HashPlan {
-  const steps: HashStep[] = [{ source: header, into: ["sha256"] }];
-  let ramdisks = 0;
-  for (const section of sections) {
-    steps.push({ source: section.header, into: ["sha256"] });
-    if (section.kind === "ramdisk") ramdisks += 1;
-    const into = section.kind === "ramdisk" && ramdisks > 1 ? ["pcr2", "sha256"] : ["sha256"];
-    for (const part of section.parts)
-      steps.push({
-        source: part instanceof Uint8Array ? part : { path: part.path, sizeBytes: part.sizeBytes },
-        into,
-      });
+async function writeTemporary(path: string, plan: Plan): Promise<Written> {
+  const { sections, signer } = plan;
+  const sizeBytes = fileSizeOf(sections);
+  await using file = await createImageFile(path, READABLE);
+  const { pcrs, sha256 } = await writeUnsigned(file, plan);
+  if (signer === undefined) {
+    await file.finish(sizeBytes);
+    return { sha256, sizeBytes, pcrs };
   }
-  return { digests: { pcr2: "sha384", sha256: "sha256" }, steps };
+  const signedBytes = await addSignature(file, plan, signer.sign(Buffer.from(pcrs.PCR0, "hex")));
+  await file.finish(signedBytes);
+  // The header of a signed image depends on all of its content, so its digest takes a pass of its own.
+  return {
+    sha256: await digestOf(path, plan.options.signal),
+    sizeBytes: signedBytes,
+    pcrs: { ...pcrs, PCR8: signer.pcr8 },
+  };
 }
 
-/** Copies all sections and measures the kernel, the command line and the ramdisks as they pass. */
-async function copySections(
-  file: FileHandle,
-  sections: readonly PlannedSection[],
-  signal: AbortSignal | undefined,
-): Promise<Pick<Pcrs, "PCR0" | "PCR1">> {
-  const hash = createHash("sha384");
-  let first: string | undefined;
-  for (const section of sections) {
-    await writeAll(file, section.header, section.offset);
-    let offset = section.offset + section.header.length;
-    const measured = section.kind !== "metadata" ? hash : undefined;
-    for (const part of section.parts) offset = await copyPart(file, part, { offset, measured, signal });
-    if (section.kind === "ramdisk") first ??= hash.copy().digest("hex");
+/** The image as it is without a signature. */
+async function writeUnsigned(file: ImageFile, plan: Plan): Promise<{ pcrs: Pcrs; sha256: string }> {
+  const { sections, signer, options, request } = plan;
+  const { signal, onProgress } = options;
+  const memory = new BlockMemory();
+  const data = { shared: memory.shared, withFile: signer === undefined };
+  await using thread = new HashThread(options.hasher, data);
+  const registers = new BaseRegisters();
+  const sizeBytes = fileSizeOf(sections);
+  const pieces = piecesOf(planHeader(request.architecture, sections), sections);
+  const onSpan = registers.update.bind(registers);
+  for await (const block of assembleBlocks(pieces, { memory, onSpan, signal })) {
+    const position = block.index * BLOCK_BYTES;
+    const written = file.writeBlock(block.memory, block.sizeBytes, position);
+    memory.release(block.index, Promise.all([written, thread.update(toHash(block))]));
+    onProgress?.(position + block.sizeBytes, sizeBytes);
   }
-  const all = hash.digest("hex");
-  return { PCR0: extendZero(all), PCR1: extendZero(first ?? all) };
+  await memory.drain();
+  const { pcr2, file: sha256 } = await thread.digests();
+  return { pcrs: { ...registers.finish(), PCR2: extendZero(pcr2) }, sha256 };
 }
 
-interface Copy {
-  readonly offset: number;
-  readonly measured: ReturnType<typeof createHash> | undefined;
-  readonly signal: AbortSignal | undefined;
+function toHash({ memory, spans }: ImageBlock): HashBlock {
+  const steps = spans.map(({ end, piece }) => [end, piece.measuredBy.includes("PCR2")] as const);
+  return { offset: memory.byteOffset, steps };
 }
 
-/** @returns where the next part goes */
-async function copyPart(file: FileHandle, part: Uint8Array | PreparedFile, copy: Copy): Promise<number> {
-  let { offset } = copy;
-  if (part instanceof Uint8Array) {
-    copy.measured?.update(part);
-    await writeAll(file, part, offset);
-    return offset + part.length;
+/** What PCR1 measures is the beginning of what PCR0 measures. */
+class BaseRegisters {
+  readonly #hash = createHash("sha384");
+  #first: string | undefined;
+
+  update(bytes: Buffer, { measuredBy }: ImagePiece): void {
+    if (measuredBy.includes("PCR2")) this.#first ??= this.#hash.copy().digest("hex");
+    if (measuredBy.includes("PCR0")) this.#hash.update(bytes);
   }
-  let sum = 0;
-  for await (const block of readWhole(part, copy.signal)) {
-    // The write goes on in the kernel while this thread hashes.
-    const writing = writeAll(file, block, offset);
-    writing.catch(() => undefined);
-    copy.measured?.update(block);
-    sum = crc32(block, sum);
-    await writing;
-    offset += block.length;
-  }
-  if (sum !== part.crc32) throw changed(part.path, "has other content than when it was prepared");
-  return offset;
-}
 
-async function writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
-  for (let done = 0; done < bytes.length;) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, offset + done);
-    done += bytesWritten;
+  finish(): Pick<Pcrs, "PCR0" | "PCR1"> {
+    const all = this.#hash.digest("hex");
+    return { PCR0: extendZero(all), PCR1: extendZero(this.#first ?? all) };
   }
 }
 
-interface Finish extends Plan {
-  readonly unsigned: Unsigned;
-}
-
-async function finish(file: FileHandle, { request, sections, unsigned, writing }: Finish): Promise<Written> {
-  const { signer } = writing;
-  if (signer === undefined) return { ...unsigned, sizeBytes: fileSizeOf(sections) };
-  const section = signer.sign(Buffer.from(unsigned.pcrs.PCR0, "hex"));
+/** @returns size of the signed image */
+async function addSignature(file: ImageFile, { request, sections }: Plan, section: Buffer): Promise<number> {
   const signed = planSections([...sections, { kind: "signature", parts: [section] }]);
   const last = signed.at(-1);
   if (last === undefined) throw new TypeError("no sections");
-  await writeAll(file, Buffer.concat([last.header, section]), last.offset);
-  const header = planHeader(request.architecture, signed);
-  await writeAll(file, header, 0);
-  const sha256 = await digestSigned(signed, header, writing.signal);
-  return { sha256, sizeBytes: fileSizeOf(signed), pcrs: { ...unsigned.pcrs, PCR8: signer.pcr8 } };
+  await file.write(Buffer.concat([last.header, section]), last.offset);
+  await file.write(planHeader(request.architecture, signed), 0);
+  return fileSizeOf(signed);
 }
 
-/** The header of a signed image depends on all of its content, so its digest takes a pass of its own. */
-async function digestSigned(
-  sections: readonly PlannedSection[],
-  header: Buffer,
-  signal: AbortSignal | undefined,
-): Promise<string> {
-  const into = ["sha256"];
-  const steps: HashStep[] = sections.flatMap((section) =>
-    [section.header, ...section.parts].map((source) => ({ source, into })),
-  );
-  const plan: HashPlan = { digests: { sha256: "sha256" }, steps: [{ source: header, into }, ...steps] };
-  return (await runHashPlan(plan, signal))["sha256"] ?? "";
+async function digestOf(path: string, signal: AbortSignal | undefined): Promise<string> {
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(path, { highWaterMark: BLOCK_BYTES }), hash, { signal });
+  return hash.digest("hex");
 }

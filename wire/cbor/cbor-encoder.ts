@@ -1,7 +1,7 @@
 /** Writes CBOR with the shortest heads and definite lengths (RFC 8949, section 4.1); maps keep their order. */
 import { ARGUMENT, type CborTag, type CborValue, FALSE, MAJOR, NULL, TRUE } from "./cbor-value.ts";
 
-/** @throws RangeError for a number that is no safe integer, or an integer of more than 64 bits */
+/** @throws RangeError for a number that is no safe integer, an integer of more than 64 bits, text with half a surrogate pair */
 export function encodeCbor(value: CborValue): Buffer {
   const chunks: Uint8Array[] = [];
   write(value, chunks);
@@ -12,8 +12,7 @@ function write(value: CborValue, chunks: Uint8Array[]): void {
   if (value === null) chunks.push(Buffer.from([NULL]));
   else if (typeof value === "boolean") chunks.push(Buffer.from([value ? TRUE : FALSE]));
   else if (typeof value === "number" || typeof value === "bigint") chunks.push(encodeInteger(value));
-  else if (typeof value === "string")
-    chunks.push(head(MAJOR.text, Buffer.byteLength(value)), Buffer.from(value));
+  else if (typeof value === "string") chunks.push(...encodeText(value));
   else if (value instanceof Uint8Array) chunks.push(head(MAJOR.bytes, value.length), value);
   else writeContainer(value, chunks);
 }
@@ -42,6 +41,12 @@ function isList(value: object): value is readonly CborValue[] {
   return Array.isArray(value);
 }
 
+function encodeText(value: string): [head: Buffer, text: Buffer] {
+  if (!value.isWellFormed()) throw new RangeError("CBOR: text with half a surrogate pair");
+  const text = Buffer.from(value);
+  return [head(MAJOR.text, text.length), text];
+}
+
 function encodeInteger(value: number | bigint): Buffer {
   if (typeof value === "number" && !Number.isSafeInteger(value))
     throw new RangeError(`CBOR: ${value} is no safe integer`);
@@ -51,6 +56,7 @@ function encodeInteger(value: number | bigint): Buffer {
 
 function head(major: number, argument: number | bigint): Buffer {
   const value = BigInt(argument);
+  if (value < 0n) throw new RangeError(`CBOR: a tag below zero: ${value}`);
   const first = major << 5;
   if (value < BigInt(ARGUMENT.one)) return Buffer.from([first | Number(value)]);
   const power = value <= 0xffn ? 0 : value <= 0xffffn ? 1 : value <= 0xffff_ffffn ? 2 : 3;

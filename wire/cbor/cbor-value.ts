@@ -7,7 +7,7 @@ export type CborKey = number | bigint | string;
 export type CborMap = ReadonlyMap<CborKey, CborValue>;
 
 export interface CborTag {
-  readonly tag: number;
+  readonly tag: number | bigint;
   readonly value: CborValue;
 }
 

@@ -64,6 +64,7 @@ export function decodeEifHeader(bytes: Uint8Array): EifHeader {
     throw invalid(`${count} sections; 2 to ${MAX_SECTIONS} are possible`);
   if (view.readUInt16BE(HEADER.reserved) !== 0 || view.readUInt32BE(HEADER.reserved2) !== 0)
     throw invalid("reserved bytes are not zero");
+  checkUnusedSlots(view, count);
   return {
     version,
     architecture: flags === 1 ? "aarch64" : "x86_64",
@@ -75,6 +76,13 @@ export function decodeEifHeader(bytes: Uint8Array): EifHeader {
     })),
     crc32: view.readUInt32BE(HEADER.crc32),
   };
+}
+
+function checkUnusedSlots(view: Buffer, count: number): void {
+  for (const table of [HEADER.offsets, HEADER.sizes])
+    for (let slot = count; slot < MAX_SECTIONS; slot++)
+      if (view.readBigUInt64BE(table + 8 * slot) !== 0n)
+        throw invalid(`slot ${slot} of the table is used, and there are ${count} sections`);
 }
 
 export function encodeSectionHeader(kind: SectionKind, sizeBytes: number): Buffer {

@@ -52,6 +52,9 @@ export type SectionKind = keyof typeof SECTION_TYPE;
 
 export type EifArchitecture = "x86_64" | "aarch64";
 
+/** Of a whole image. Nitro wants four times its size as memory; a sparse file may claim to be of any size. */
+export const MAX_EIF_BYTES = 64 * 1024 ** 3;
+
 /** Of sections that are read as a whole. */
 export const MAX_SECTION_BYTES = {
   commandLine: 64 * 1024,

@@ -23,6 +23,10 @@ export interface EifMetadata {
   readonly customMetadata: unknown;
 }
 
+/** Of objects and lists within one another: whoever prints them does so by recursion. */
+const MAX_DEPTH = 64;
+
+/** @throws E_EIF_METADATA for what could not be read again */
 export function encodeEifMetadata(metadata: EifMetadata): Buffer {
   const { imageName, imageVersion, buildMetadata, dockerInfo, customMetadata } = metadata;
   const value = {
@@ -38,14 +42,18 @@ export function encodeEifMetadata(metadata: EifMetadata): Buffer {
     DockerInfo: dockerInfo ?? null,
     CustomMetadata: customMetadata ?? null,
   };
-  return Buffer.from(JSON.stringify(value));
+  const bytes = Buffer.from(JSON.stringify(value));
+  decodeEifMetadata(bytes);
+  return bytes;
 }
 
 /** @throws E_EIF_METADATA */
 export function decodeEifMetadata(bytes: Uint8Array): EifMetadata {
   const refuse = (why: string): KitError => new KitError("E_EIF_METADATA", `the image's ${why}`);
   const keys = ["ImageName", "ImageVersion", "BuildMetadata", "DockerInfo", "CustomMetadata"];
-  const object = new StrictObject(parseJson(bytes, refuse), "metadata", keys, refuse);
+  const value = parseJson(bytes, refuse);
+  if (!isShallow(value)) throw refuse(`metadata: is deeper than ${MAX_DEPTH}`);
+  const object = new StrictObject(value, "metadata", keys, refuse);
   for (const key of ["DockerInfo", "CustomMetadata"])
     if (!object.has(key)) throw refuse(`metadata.${key}: is missing`);
   const inner = ["BuildTime", "BuildTool", "BuildToolVersion", "OperatingSystem", "KernelVersion"];
@@ -71,4 +79,16 @@ function parseJson(bytes: Uint8Array, refuse: (why: string) => KitError): unknow
   } catch {
     throw refuse("metadata: is not JSON");
   }
+}
+
+/** Level by level, so that no depth can exhaust the stack. */
+function isShallow(value: unknown): boolean {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > MAX_DEPTH) return false;
+    level = level.flatMap((each): unknown[] =>
+      typeof each === "object" && each !== null ? Object.values(each) : [],
+    );
+  }
+  return true;
 }

@@ -7,9 +7,11 @@
  * What is signed: CBOR of ["Signature1", protected, h'', payload]; a signature is r || s.
  */
 import { KitError } from "../../core/errors.ts";
-import { CborError, decodeCbor } from "../cbor/cbor-decoder.ts";
+import { decodeCbor } from "../cbor/cbor-decoder.ts";
 import { encodeCbor } from "../cbor/cbor-encoder.ts";
+import { CborError } from "../cbor/cbor-input.ts";
 import type { CborMap, CborValue } from "../cbor/cbor-value.ts";
+import { MAX_SECTION_BYTES } from "./eif-layout.ts";
 
 /** COSE numbers of the algorithms, by name. */
 export const COSE_ALGORITHM = { ES256: -7, ES384: -35, ES512: -36 } as const;
@@ -28,8 +30,8 @@ export interface EifSignature {
 }
 
 const REGISTER_BYTES = 48;
-const LIMITS = { maxDepth: 4, maxItems: 70_000 };
-const COSE_LIMITS = { maxDepth: 4, maxItems: 200 };
+const LIMITS = { maxDepth: 4, maxItems: MAX_SECTION_BYTES.signature, maxBytes: MAX_SECTION_BYTES.signature };
+const COSE_LIMITS = { maxDepth: 4, maxItems: 200, maxBytes: 4096 };
 
 /** The bytes to sign for a value of PCR0. */
 export function signedBytesOf(algorithm: SignatureAlgorithm, pcr0: Uint8Array): Buffer {
@@ -82,19 +84,21 @@ function readSection(value: CborValue): EifSignature {
   const [entry] = isList(value) ? value : [];
   if (!isList(value) || value.length !== 1 || !(entry instanceof Map))
     throw refusal("is not a list of one signature");
-  const certificatePem = readBytes(entry, "signing_certificate").toString("latin1");
-  const sign1 = decodeCbor(readBytes(entry, "signature"), COSE_LIMITS);
+  if (entry.size !== 2) throw refusal("has keys that nobody knows");
+  return {
+    certificatePem: readBytes(entry, "signing_certificate").toString("latin1"),
+    ...readSign1(readBytes(entry, "signature")),
+  };
+}
+
+function readSign1(bytes: Uint8Array): Omit<EifSignature, "certificatePem"> {
+  const sign1 = decodeCbor(bytes, COSE_LIMITS);
   if (!isList(sign1) || sign1.length !== 4) throw refusal("is no COSE_Sign1");
   const [protectedHeader, unprotected, payload, signature] = sign1;
-  if (
-    !(protectedHeader instanceof Uint8Array) ||
-    !(payload instanceof Uint8Array) ||
-    !(signature instanceof Uint8Array)
-  )
+  if (!isBytes(protectedHeader) || !isBytes(payload) || !isBytes(signature))
     throw refusal("has parts of another type");
   if (!(unprotected instanceof Map) || unprotected.size > 0) throw refusal("has unprotected headers");
   return {
-    certificatePem,
     algorithm: readAlgorithm(protectedHeader),
     ...readPayload(payload),
     signature: Buffer.from(signature),
@@ -137,6 +141,10 @@ function readBytes(map: CborMap, key: string): Buffer {
 
 function isList(value: unknown): value is readonly CborValue[] {
   return Array.isArray(value);
+}
+
+function isBytes(value: unknown): value is Uint8Array {
+  return value instanceof Uint8Array;
 }
 
 function refusal(why: string, cause?: unknown): KitError {
