@@ -6,9 +6,10 @@
  *   manifest -> two ramdisks -> EIF with its measurements        rbuilds/ramdisk, rbuilds/eif
  */
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 import type { EifMetadata } from "../../wire/eif/metadata.ts";
+import { MAX_NEWC_NUMBER } from "../../wire/newc/newc-header.ts";
 import { type AssembleOptions, assembleImage, type AssembleRequest } from "../assemble.ts";
 import { type BlobStore, openBlobStore } from "../blob-store.ts";
 import type { BuiltImage } from "../built-image.ts";
@@ -21,6 +22,7 @@ import { prepareBlob } from "../prepared-file.ts";
 import { prepareApplicationRamdisk } from "../ramdisk/application-ramdisk.ts";
 import { prepareBootRamdisk } from "../ramdisk/boot-ramdisk.ts";
 import type { RuntimeFiles } from "../runtime.ts";
+import { removeStaleFiles } from "../stale-files.ts";
 import type { SandboxIds } from "../toolchain/build-sandbox.ts";
 import type { CompileOptions } from "../toolchain/compile.ts";
 import { openImagePrograms } from "../toolchain/programs.ts";
@@ -38,7 +40,10 @@ export interface ImageRequest {
   readonly output: string;
 }
 
-export interface ImageOptions extends Omit<AssembleOptions, "runtime" | "packages" | "sources"> {
+export interface ImageOptions extends Omit<
+  AssembleOptions,
+  "runtime" | "packages" | "sources" | "maxFileBytes"
+> {
   readonly toolkit: ToolkitFiles;
   readonly launcher: string;
   /** dist/eif-hasher.js */
@@ -64,6 +69,7 @@ interface Build extends ImageOptions {
 
 /** @throws E_LOCK_*, E_TOOLCHAIN_*, E_KERNEL_*, E_IMAGE_*, E_RAMDISK_*, E_EIF_*, E_DISK_FULL */
 export async function buildEnclaveImage(request: ImageRequest, options: ImageOptions): Promise<EnclaveImage> {
+  await removeStaleFiles({ cacheDir: options.cacheDir, outputDir: dirname(request.output) });
   const blobs = await openBlobStore(join(options.cacheDir, "blobs"));
   const build: Build = { ...options, request, blobs };
   const compiling = await openCompiler(build);
@@ -135,6 +141,7 @@ async function assemble(build: Build, runtime: RuntimeFiles): Promise<AssembledI
     runtime,
     sources,
     packages: request.lock.packages,
+    maxFileBytes: MAX_NEWC_NUMBER,
   });
   return { ...image, init: runtime.init };
 }

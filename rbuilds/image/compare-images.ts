@@ -34,7 +34,8 @@ export async function compareImages(
 ): Promise<Comparison> {
   const [expected, actual] = [await readEif(expectedPath, { signal }), await readEif(actualPath, { signal })];
   const pair: Pair = { expectedPath, actualPath, expected, actual, signal };
-  const differences = [...compareHeads(pair), ...(await compareSections(pair))];
+  const heads = compareHeads(pair);
+  const differences = [...heads, ...(await compareTexts(pair, heads)), ...(await compareSections(pair))];
   return { same: differences.length === 0, differences, actual };
 }
 
@@ -63,6 +64,28 @@ function compareHeads({ expected, actual }: Pair): ImageDifference[] {
   });
 }
 
+/** What says the same in other bytes: the order of keys, a blank. */
+async function compareTexts(pair: Pair, found: readonly ImageDifference[]): Promise<ImageDifference[]> {
+  const differences: ImageDifference[] = [];
+  const kinds = { "command line": "commandLine", metadata: "metadata" } as const;
+  for (const [part, kind] of Object.entries(kinds)) {
+    const [one, other] = [sectionsOf(pair.expected, kind)[0], sectionsOf(pair.actual, kind)[0]];
+    if (found.some((each) => each.part === part) || (await isSame(pair, one, other))) continue;
+    differences.push({
+      part,
+      path: "",
+      attribute: "bytes",
+      expected: describeSize(one),
+      actual: describeSize(other),
+    });
+  }
+  return differences;
+}
+
+function describeSize(section: Section | undefined): string {
+  return section === undefined ? "nothing" : `${section.sizeBytes} bytes`;
+}
+
 function sectionKinds(image: EifDescription): string {
   return image.sections
     .map((section) => section.kind)
@@ -81,8 +104,8 @@ async function compareSections(pair: Pair): Promise<ImageDifference[]> {
       part: "kernel",
       path: "",
       attribute: "content",
-      expected: `${kernel?.sizeBytes ?? 0} bytes`,
-      actual: `${otherKernel?.sizeBytes ?? 0} bytes`,
+      expected: describeSize(kernel),
+      actual: describeSize(otherKernel),
     });
   const [ramdisks, others] = [sectionsOf(pair.expected, "ramdisk"), sectionsOf(pair.actual, "ramdisk")];
   for (const [index, ramdisk] of ramdisks.entries()) {
@@ -118,8 +141,8 @@ async function compareRamdisk(
   }));
   if (differences.length > 0) return differences;
   // The same files, packed in another way.
-  const bytes = (section: Section): string => `${section.sizeBytes} bytes`;
-  return [{ part: name, path: "", attribute: "compression", expected: bytes(ramdisk), actual: bytes(other) }];
+  const sizes = { expected: describeSize(ramdisk), actual: describeSize(other) };
+  return [{ part: name, path: "", attribute: "compression", ...sizes }];
 }
 
 async function isSame(

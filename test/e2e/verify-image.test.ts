@@ -91,6 +91,14 @@ describe("verify-image", () => {
     const { stdout, status } = await verify(other, "--json");
     expect(status).toBe(1);
     expect(Verified.parse(JSON.parse(stdout)).differences).toMatchObject([{ part: "command line" }]);
+
+    await rewrite(other, (type, data) =>
+      type === TYPES.metadata ? Buffer.concat([data, Buffer.from("\n")]) : data,
+    );
+    const spaced = await verify(other, "--json");
+    expect(Verified.parse(JSON.parse(spaced.stdout)).differences).toMatchObject([
+      { part: "metadata", attribute: "bytes" },
+    ]);
   });
 
   test("refuses to compare without a lock, and with one of other inputs", async () => {
