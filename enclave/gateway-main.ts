@@ -4,6 +4,7 @@ import { Socket } from "node:net";
 import { createLog } from "../core/log.ts";
 import { runGateway } from "./gateway.ts";
 import { GATEWAY_FD } from "./gateway-process.ts";
+import { guestSocketPath, listenAt } from "./guest-listener.ts";
 
 const log = createLog({
   write: (line) => process.stderr.write(line),
@@ -17,9 +18,10 @@ process.on("unhandledRejection", (error) => {
 const stop = new AbortController();
 process.on("SIGTERM", () => stop.abort());
 
+const directory = `/proc/self/fd/${GATEWAY_FD.vsockDirectory}`;
 await runGateway({
   supervisor: new Socket({ fd: GATEWAY_FD.supervisor }),
-  vsockDirectory: `/proc/self/fd/${GATEWAY_FD.vsockDirectory}`,
+  listenVsock: async (server, port) => await listenAt(server, guestSocketPath(directory, port)),
   log,
   stop: stop.signal,
 });

@@ -6,14 +6,14 @@ import type { Log } from "../core/log.ts";
 import { IngressAcceptor } from "../pf-proxy/ingress-acceptor.ts";
 import { VSOCK_PORT } from "../wire/ports.ts";
 import { decodeGatewaySettings } from "../wire/supervisor-frames.ts";
-import { guestSocketPath, listenAt } from "./guest-listener.ts";
+import { listenAt } from "./guest-listener.ts";
 import { SupervisorClient } from "./api/supervisor-client.ts";
 
 export interface GatewayRunOptions {
   /** The socket pair to the supervisor. */
   readonly supervisor: Duplex;
-  /** For example /proc/self/fd/4. */
-  readonly vsockDirectory: string;
+  /** Lets a server hear a vsock port. */
+  readonly listenVsock: (server: Server, port: number) => Promise<void>;
   readonly log: Log;
   /** Aborts when the supervisor asks the gateway to end. */
   readonly stop: AbortSignal;
@@ -29,7 +29,7 @@ const DRAIN_MS = 700;
 /** Serves until the supervisor is gone or asks for the end. */
 export async function runGateway({
   supervisor,
-  vsockDirectory,
+  listenVsock,
   log,
   stop,
 }: GatewayRunOptions): Promise<void> {
@@ -41,7 +41,7 @@ export async function runGateway({
   stack.defer(() => closeListener(listener));
   const ingress = stack.use(new IngressAcceptor({ ports: settings.ingressPorts, log }));
   listener.on("connection", (socket) => ingress.accept(socket));
-  await listenAt(listener, guestSocketPath(vsockDirectory, VSOCK_PORT.ingress));
+  await listenVsock(listener, VSOCK_PORT.ingress);
   let control: Server | undefined;
   if (settings.control) {
     // Loaded here: in production it stays out, and ingress does not wait for it.
@@ -51,7 +51,7 @@ export async function runGateway({
     stack.defer(() => api.close());
     control = api.server;
     const destroyOpen = trackConnections(control);
-    await listenAt(control, guestSocketPath(vsockDirectory, VSOCK_PORT.control));
+    await listenVsock(control, VSOCK_PORT.control);
     const inside = createServer({ allowHalfOpen: true }, (socket) => api.server.emit("connection", socket));
     inside.maxConnections = MAX_INSIDE_CONNECTIONS;
     stack.defer(() => closeListener(inside));
