@@ -23,20 +23,21 @@ export interface QemuVm {
 const APPENDED = "reboot=t panic=-1";
 
 export function qemuArguments(vm: QemuVm): string[] {
-  return [
-    ...["-nodefaults", "-no-user-config", "-nographic", "-no-reboot"],
-    ...vm.dataFolders.flatMap((folder) => ["-L", folder]),
+  const options: string[][] = [
+    ["-nodefaults", "-no-user-config", "-nographic", "-no-reboot"],
+    ...vm.dataFolders.map((folder) => ["-L", folder]),
     // vhost-user needs memory that another process can map.
-    ...["-object", `memory-backend-memfd,id=memory,size=${vm.memoryMib}M,share=on`],
-    ...["-M", "microvm,acpi=off,rtc=on,memory-backend=memory"],
-    ...accelerator(vm.accelerator),
-    ...["-smp", String(vm.cpus), "-m", `${vm.memoryMib}M`],
-    ...["-kernel", vm.kernel, "-append", `${vm.commandLine} ${APPENDED}`],
-    ...(vm.ramdisk === undefined ? [] : ["-initrd", vm.ramdisk]),
-    ...["-serial", "stdio", "-monitor", "none"],
-    ...["-device", "virtio-rng-device"],
-    ...(vm.vsock === undefined ? [] : vsockDevice(vm.vsock.socketPath)),
+    ["-object", `memory-backend-memfd,id=memory,size=${vm.memoryMib}M,share=on`],
+    ["-M", "microvm,acpi=off,rtc=on,memory-backend=memory"],
+    accelerator(vm.accelerator),
+    ["-smp", String(vm.cpus), "-m", `${vm.memoryMib}M`],
+    ["-kernel", vm.kernel, "-append", `${vm.commandLine} ${APPENDED}`],
+    vm.ramdisk === undefined ? [] : ["-initrd", vm.ramdisk],
+    ["-serial", "stdio", "-monitor", "none"],
+    ["-device", "virtio-rng-device"],
+    vm.vsock === undefined ? [] : vsockDevice(vm.vsock.socketPath),
   ];
+  return options.flat();
 }
 
 function accelerator(kind: QemuVm["accelerator"]): string[] {
