@@ -25,6 +25,7 @@ import { FileTree } from "../../rbuilds/file-tree.ts";
 import { prepareApplicationRamdisk } from "../../rbuilds/ramdisk/application-ramdisk.ts";
 import type { RamdiskEntry } from "../../rbuilds/ramdisk/read-ramdisk.ts";
 import type { Manifest, ManifestEntry } from "../../wire/manifest.ts";
+import { toPrintablePath } from "../../wire/newc/printable-path.ts";
 import { RUNTIME } from "../../wire/runtime-layout.ts";
 import {
   bytesOf,
@@ -99,7 +100,7 @@ function describeManifest(manifest: Manifest): unknown[] {
       mtime: 0,
       nlink: file.type === "directory" ? 2 : all.length,
       ...(file.type === "file" ? { sha256: hasContent ? file.digest : sha256(Buffer.alloc(0)) } : {}),
-      ...(file.type === "symlink" ? { linkTarget: file.target } : {}),
+      ...(file.type === "symlink" ? { linkTarget: toPrintablePath(Buffer.from(file.target)) } : {}),
       ...(file.type === "character" || file.type === "block"
         ? { rdevMajor: file.major, rdevMinor: file.minor }
         : {}),
