@@ -8,13 +8,16 @@
  *   logs      output of a service that prints flat out
  *   many      enclaves at once: time and memory for each
  *   eif       writing and measuring an image of 4 GiB, beside two `openssl dgst -sha384`
+ *   rebuild   `pipeline build` of hello, with what takes the time and the room
  *
  * Usage: npm run bench -- [startup] [memory] [exec] [copy] [control] [logs] [many] [eif]
+ *   [rebuild]
  */
 import { measureControl } from "./control.ts";
 import { measureCopy } from "./copy.ts";
 import { measureEif } from "./eif-write.ts";
 import { measureExec } from "./exec.ts";
+import { measureRebuild } from "./image-rebuild.ts";
 import { measureLogs } from "./logs.ts";
 import { measureMany } from "./many.ts";
 import { measureMemory } from "./memory.ts";
@@ -29,6 +32,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   logs: measureLogs,
   many: measureMany,
   eif: measureEif,
+  rebuild: measureRebuild,
 };
 
 const asked = process.argv.slice(2);

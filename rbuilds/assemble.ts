@@ -55,6 +55,8 @@ export interface AssembleOptions {
   readonly packages?: readonly LockedPackage[] | undefined;
   /** Folders and archives that have packages of the lock. */
   readonly sources?: readonly PackageSource[] | undefined;
+  /** Of a file of this machine: larger ones are refused before they are copied. */
+  readonly maxFileBytes?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   /** One line for the operator about a step that takes long. */
   readonly onProgress?: ((step: string) => void) | undefined;
@@ -132,7 +134,7 @@ async function buildImage(build: Build, locked: readonly LockedPackage[]): Promi
   const base = await addBase(build, tree, locked);
   const baseManifestPath = (await writeManifest(build, tree)).path;
   for (const { from, to } of request.image.copy)
-    await addDirectory(from, to, { tree, blobs, modes: "normal", signal: build.signal });
+    await addDirectory(from, to, { ...copyOptions(build, tree), modes: "normal" });
   await addIdentity(build, tree);
   const config = await request.configure({
     defaults: base.defaults,
@@ -164,11 +166,15 @@ async function addBase(build: Build, tree: FileTree, locked: readonly LockedPack
       return { ...nothing, defaults: await importOciImage(base.path, { tree, blobs, platform, signal }) };
     }
     case "directory":
-      await addDirectory(base.path, "/", { tree, blobs, signal });
+      await addDirectory(base.path, "/", copyOptions(build, tree));
       return nothing;
     case "host":
       return { ...nothing, hostBinds: await addHostBase(tree, blobs) };
   }
+}
+
+function copyOptions({ blobs, maxFileBytes, signal }: Build, tree: FileTree) {
+  return { tree, blobs, maxFileBytes, signal };
 }
 
 /** The machine's name, and what resolves it. */

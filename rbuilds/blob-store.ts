@@ -5,7 +5,7 @@
  *   <directory>/sha256/ab/abcdef...     two characters of the digest, then all of it
  */
 import { createHash, randomBytes } from "node:crypto";
-import { mkdir, open, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 import { isErrno, KitError, toKitError } from "../core/errors.ts";
@@ -35,6 +35,7 @@ export interface BlobStore {
 }
 
 const READ_BYTES = 256 * 1024;
+const SMALL_BYTES = 32 * 1024;
 const DIGEST = /^[0-9a-f]{64}$/;
 
 /** Opens a store, making its directory where it is absent. */
@@ -44,8 +45,11 @@ export async function openBlobStore(directory: string): Promise<BlobStore> {
   return {
     path,
     has: async (digest) => (await sizeOf(path(digest))) !== undefined,
-    put: async (content, options) => await putBlob(directory, toChunks(content), options ?? {}),
-    putFile: async (file, options) => await putBlob(directory, readChunks(file), options ?? {}),
+    put: async (content, options = {}) =>
+      content instanceof Uint8Array
+        ? await putBytes(directory, content, options)
+        : await putBlob(directory, content, options),
+    putFile: async (file, options) => await putFile(directory, file, options ?? {}),
     read: async (digest, maxBytes) => await readBlob(path(digest), digest, maxBytes),
   };
 }
@@ -55,20 +59,43 @@ function blobPath(directory: string, digest: string): string {
   return join(directory, "sha256", digest.slice(0, 2), digest);
 }
 
-function toChunks(
-  content: Uint8Array | AsyncIterable<Uint8Array>,
-): AsyncIterable<Uint8Array> | Iterable<Uint8Array> {
-  return content instanceof Uint8Array ? [content] : content;
+/** Small files are often the same or empty, and a folder may have hundreds of thousands of them. */
+async function putFile(directory: string, path: string, options: PutOptions): Promise<StoredBlob> {
+  await using file = await open(path, "r");
+  const head = await readUpTo(file, SMALL_BYTES);
+  return head.length < SMALL_BYTES
+    ? await putBytes(directory, head, options)
+    : await putBlob(directory, readOn(file, head), options);
 }
 
-/** Opens the file when it is first read: a stream would open it before, and nobody would hear that it failed. */
-async function* readChunks(path: string): AsyncGenerator<Uint8Array> {
-  await using file = await open(path, "r");
+/** Fewer bytes than asked for only at the end of the file. */
+async function readUpTo(file: FileHandle, maxBytes: number): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(maxBytes);
+  for (let filled = 0; filled < maxBytes;) {
+    const { bytesRead } = await file.read(buffer, filled, maxBytes - filled);
+    if (bytesRead === 0) return buffer.subarray(0, filled);
+    filled += bytesRead;
+  }
+  return buffer;
+}
+
+async function* readOn(file: FileHandle, head: Buffer): AsyncGenerator<Uint8Array> {
+  yield head;
   for (;;) {
     const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(READ_BYTES), 0, READ_BYTES);
     if (bytesRead === 0) return;
     yield buffer.subarray(0, bytesRead);
   }
+}
+
+/** Writes nothing where the blob is there. */
+async function putBytes(directory: string, bytes: Uint8Array, options: PutOptions): Promise<StoredBlob> {
+  const size = bytes.length;
+  const maxBytes = options.maxBytes ?? Number.MAX_SAFE_INTEGER;
+  if (size > maxBytes) throw tooLarge(maxBytes);
+  const digest = createHash("sha256").update(bytes).digest("hex");
+  if ((await sizeOf(blobPath(directory, digest))) === size) return { digest, size };
+  return await putBlob(directory, [bytes], options);
 }
 
 async function putBlob(
