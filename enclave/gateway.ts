@@ -27,12 +27,7 @@ const ALIVE_MS = 2_000;
 const DRAIN_MS = 700;
 
 /** Serves until the supervisor is gone or asks for the end. */
-export async function runGateway({
-  supervisor,
-  listenVsock,
-  log,
-  stop,
-}: GatewayRunOptions): Promise<void> {
+export async function runGateway({ supervisor, listenVsock, log, stop }: GatewayRunOptions): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const client = new SupervisorClient(supervisor);
   const settings = decodeGatewaySettings(await client.call({ method: "hello" }));
