@@ -1,4 +1,5 @@
-import { access, mkdtemp, readFile, rm } from "node:fs/promises";
+import { X509Certificate } from "node:crypto";
+import { mkdtemp, open, rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join, resolve } from "node:path";
 
@@ -28,6 +29,8 @@ interface BuildFlags {
 
 const MAX_PEM_BYTES = 64 * 1024;
 const READABLE = 0o644;
+/** What the store keeps. */
+const MAX_SUBJECT_CHARACTERS = 512;
 
 export function createBuildCommand(getContext: GetContext): Command {
   return new Command("build")
@@ -130,7 +133,7 @@ async function buildIntoStore(context: CommandContext, placing: Placing): Promis
 
 async function addToStore(
   { toolkit, interrupted }: CommandContext,
-  { spec }: Placing,
+  { spec, signing }: Placing,
   built: BuiltFile,
   { tags, move }: { readonly tags: readonly string[]; readonly move: boolean },
 ) {
@@ -144,13 +147,18 @@ async function addToStore(
       mode: spec.mode,
       architecture: built.architecture,
       kernelVersion: built.kernelVersion,
-      signedBy: built.pcrs.PCR8 ?? null,
+      signedBy: signing === undefined ? null : subjectOf(signing.certificatePem),
     },
     provenance: Buffer.from(built.provenance),
     tags,
     move,
     signal: interrupted,
   });
+}
+
+/** In one line. */
+function subjectOf(certificatePem: string): string {
+  return new X509Certificate(certificatePem).subject.replaceAll("\n", ", ").slice(0, MAX_SUBJECT_CHARACTERS);
 }
 
 interface Signing {
@@ -168,9 +176,9 @@ async function readSigning({ signingCertificate, privateKey }: BuildFlags): Prom
 
 async function readPem(path: string): Promise<string> {
   try {
-    await access(path);
-    const bytes = await readFile(path);
-    if (bytes.length <= MAX_PEM_BYTES) return bytes.toString("latin1");
+    await using file = await open(path);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_PEM_BYTES + 1), 0, MAX_PEM_BYTES + 1, 0);
+    if (bytesRead <= MAX_PEM_BYTES) return buffer.toString("latin1", 0, bytesRead);
   } catch (cause) {
     if (!isErrno(cause)) throw cause;
     throw new KitError("E_CONFIG_FILE_MISSING", `cannot read ${path}: ${cause.code}`, { cause });

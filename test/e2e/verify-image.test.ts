@@ -84,6 +84,10 @@ describe("verify-image", () => {
       kernelVersion: expect.stringMatching(/^6\.12\.\d+-enclave$/),
     });
 
+    await bed.pipeline(["build", yaml, ...flags, "--tag", "signed:1"]);
+    const images: unknown = JSON.parse((await bed.pipeline(["images", "--json"])).stdout);
+    expect(images).toMatchObject([{ tags: ["signed:1"], name: "hello", signedBy: "CN=signer", pcrs }]);
+
     const other = bed.path("other.eif");
     await rewrite(other, (type, data) =>
       type === TYPES.cmdline ? Buffer.concat([data, Buffer.from(" quiet")]) : data,
