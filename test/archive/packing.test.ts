@@ -92,7 +92,8 @@ describe("what is packed", () => {
     expect(output.head.toString("latin1", 512, 1024)).toContain(`size=${9 * GIB}\n`);
     const refuse = (why: string): Error => new Error(why);
     expect(decodeTarHeader(output.head.subarray(1024, 1536), refuse)?.size).toBe(9 * GIB);
-    expect(highest - before).toBeLessThan(256 * 1024 ** 2);
+    // Other tests of this process hold whole images meanwhile; nine gigabytes would not hide among them.
+    expect(highest - before).toBeLessThan(2 * GIB);
   }, 60_000);
 });
 
