@@ -73,25 +73,54 @@ export async function snapshotSystem(
   system: AptSystem,
   cacheDir: string,
 ): Promise<AptSystem | undefined> {
-  const lines = sources.flatMap((source) => (source.kind === "snapshot" ? [sourceLines(source)] : []));
-  if (lines.length === 0) return undefined;
+  const snapshots = sources.filter((source) => source.kind === "snapshot");
+  if (snapshots.length === 0) return undefined;
+  const etc = system.etcDirectory ?? "/etc/apt";
+  const keyrings = await presentKeyrings(etc);
+  const lines = snapshots.map((source) => sourceLines(source, keyrings));
   const text = `${lines.join("\n")}\n`;
   const name = createHash("sha256").update(text).digest("hex").slice(0, 32);
   const etcDirectory = join(cacheDir, "sources", name);
   await mkdir(join(etcDirectory, "sources.list.d"), { recursive: true });
   await mkdir(join(etcDirectory, "preferences.d"), { recursive: true });
-  await linkKeys(system.etcDirectory ?? "/etc/apt", etcDirectory);
+  await linkKeys(etc, etcDirectory);
   await writeFile(join(etcDirectory, "sources.list"), text);
   return { ...system, etcDirectory };
 }
 
+/** Where distributions keep the keys of their archives. */
+const KEYRINGS = ["debian-archive-keyring.gpg", "ubuntu-archive-keyring.gpg"].map(
+  (name) => `/usr/share/keyrings/${name}`,
+);
+
+/** Those, and what the operator trusts for every source. */
+async function presentKeyrings(etc: string): Promise<string[]> {
+  const folder = join(etc, "trusted.gpg.d");
+  const names = await readdir(folder).catch((error: unknown) => {
+    if (isErrno(error, "ENOENT")) return [];
+    throw error;
+  });
+  const trusted = names.filter((name) => /^[\w.-]+\.(?:asc|gpg)$/.test(name)).sort();
+  const paths = [...KEYRINGS, ...trusted.map((name) => join(folder, name))];
+  const isThere = await Promise.all(paths.map(async (path) => await isFile(path)));
+  return paths.filter((_path, index) => isThere[index]);
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (info) => info.isFile(),
+    () => false,
+  );
+}
+
+type Snapshot = Extract<PackageSource, { kind: "snapshot" }>;
+
 /** A snapshot's lists are as old as it is: that they expired is no sign of an attack. */
-function sourceLines({ url, suites, components }: Extract<PackageSource, { kind: "snapshot" }>): string {
+function sourceLines({ url, suites, components }: Snapshot, keyrings: readonly string[]): string {
+  const keys = keyrings.length === 0 ? "" : ` signed-by=${keyrings.join(",")}`;
+  const archive = `deb [check-valid-until=no${keys}] ${url}`;
   return suites
-    .map(
-      (suite) =>
-        `deb [check-valid-until=no] ${url} ${suite} ${suite.endsWith("/") ? "" : components.join(" ")}`,
-    )
+    .map((suite) => `${archive} ${suite} ${suite.endsWith("/") ? "" : components.join(" ")}`)
     .join("\n");
 }
 

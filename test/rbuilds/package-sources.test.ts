@@ -1,6 +1,8 @@
+import { execFile } from "node:child_process";
 import { mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
@@ -78,6 +80,31 @@ describe("a snapshot", () => {
     expect(locked).toMatchObject({ code: "E_IMAGE_APT_UPDATE" });
   });
 });
+
+test("a snapshot that the distribution signed serves packages, with no source of the system's", async () => {
+  const codename =
+    /^VERSION_CODENAME=(\w+)$/m.exec(await readFile("/etc/os-release", "utf8"))?.[1] ?? "stable";
+  const url = await mirrorUrl(codename);
+  const sources: PackageSource[] = [{ kind: "snapshot", url, suites: [codename], components: ["main"] }];
+  const options = { architecture: ARCHITECTURE, cacheDir: join(directory, "cache"), sources };
+  const locked = await resolvePackages(["dash"], { ...options, withBase: false });
+  const dash = locked.filter(({ name }) => name === "dash");
+  const paths = await fetchPackages(dash, options);
+  expect((await readFile(paths.get("dash") ?? "")).length).toBe(dash[0]?.sizeBytes);
+}, 180_000);
+
+/** The archive from which this machine has its distribution. */
+async function mirrorUrl(codename: string): Promise<string> {
+  const { stdout } = await promisify(execFile)("apt-get", [
+    "indextargets",
+    "--format",
+    "$(SITE) $(RELEASE) $(COMPONENT)",
+  ]);
+  const line = stdout.split("\n").find((each) => each.endsWith(` ${codename} main`));
+  const [url] = line?.split(" ") ?? [];
+  if (url === undefined) throw new Error(`apt has no source of ${codename}`);
+  return url.replace(/\/$/, "");
+}
 
 /** A lock of alpha 1.0, and a mirror that has 2.0 alone. */
 async function supersede(): Promise<{
