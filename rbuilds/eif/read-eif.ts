@@ -1,6 +1,7 @@
 /**
  * Reads enclave image files of anybody: strict, following the table of sections, in bounded memory. A file with gaps
- * boots on the hypervisor, so that is a warning; everything else that is not as it should be is refused.
+ * boots on the hypervisor, and AWS's reader takes unknown flags and a command line that ends in NUL bytes, so those are
+ * warnings; everything else that is not as it should be is refused.
  */
 import { constants, type FileHandle, open } from "node:fs/promises";
 
@@ -39,6 +40,7 @@ export interface EifDescription {
   readonly defaultCpus: string;
   /** In the order of the file. */
   readonly sections: readonly EifSection[];
+  /** Without NUL bytes at its end; they are measured all the same. */
   readonly commandLine: string;
   /** null in version 3. */
   readonly metadata: EifMetadata | null;
@@ -55,7 +57,8 @@ export async function readEif(path: string, options: EifReadOptions = {}): Promi
   const before = await file.stat({ bigint: true });
   const sizeBytes = checkFileSize(before.size);
   const header = decodeEifHeader(await readBytes(file, 0, Math.min(HEADER_BYTES, sizeBytes)));
-  const { sections, warnings } = await readSections(file, header, sizeBytes);
+  const sections = await readSections(file, header, sizeBytes);
+  const gaps = checkPlaces(sections, sizeBytes);
   checkSections(sections, header.version);
   const { sha256, crc32, pcrs, content } = await measureEif(file, { sections, sizeBytes, signal });
   if (crc32 !== header.crc32)
@@ -66,6 +69,7 @@ export async function readEif(path: string, options: EifReadOptions = {}): Promi
   const metadata = content.get("metadata");
   const signature = content.get("signature");
   const checked = signature === undefined ? null : checkSignature(signature, { pcr0: pcrs.PCR0, at });
+  const commandLine = decodeCommandLine(content.get("commandLine") ?? Buffer.alloc(0));
   return {
     version: header.version,
     architecture: header.architecture,
@@ -75,11 +79,11 @@ export async function readEif(path: string, options: EifReadOptions = {}): Promi
     defaultMemoryBytes: String(header.defaultMemoryBytes),
     defaultCpus: String(header.defaultCpus),
     sections,
-    commandLine: decodeCommandLine(content.get("commandLine") ?? Buffer.alloc(0)),
+    commandLine: commandLine.text,
     metadata: metadata === undefined ? null : decodeEifMetadata(metadata),
     pcrs: checked === null ? pcrs : { ...pcrs, PCR8: checked.pcr8 },
     signature: checked,
-    warnings,
+    warnings: [...warnOfFlags(header), ...gaps, ...commandLine.warnings],
   };
 }
 
@@ -112,24 +116,30 @@ function checkFileSize(sizeBytes: bigint): number {
   );
 }
 
-async function readSections(
-  file: FileHandle,
-  header: EifHeader,
-  sizeBytes: number,
-): Promise<{ readonly sections: EifSection[]; readonly warnings: string[] }> {
+function warnOfFlags({ unknownFlags }: EifHeader): string[] {
+  return unknownFlags === 0 ? [] : [`unknown flags 0x${unknownFlags.toString(16)}`];
+}
+
+async function readSections(file: FileHandle, header: EifHeader, sizeBytes: number): Promise<EifSection[]> {
   const sections: EifSection[] = [];
   for (const [index, { offset, sizeBytes: tableBytes }] of header.table.entries()) {
     const dataOffset = offset + BigInt(SECTION_HEADER_BYTES);
-    if (offset < BigInt(HEADER_BYTES) || dataOffset + tableBytes > BigInt(sizeBytes))
-      throw invalid(`section ${index} lies outside of the file`);
+    const outside = invalid(`section ${index} lies outside of the file`);
+    if (offset < BigInt(HEADER_BYTES) || dataOffset > BigInt(sizeBytes)) throw outside;
     const head = decodeSectionHeader(await readBytes(file, Number(offset), SECTION_HEADER_BYTES));
     if (head.sizeBytes !== tableBytes)
       throw invalid(
-        `section ${index} (${head.kind}) has ${head.sizeBytes} bytes, the header says ${tableBytes}`,
+        `section ${index} (${head.kind}) has ${head.sizeBytes} bytes, the table says ${tableBytes}${reasonOf(head.kind)}`,
       );
+    if (dataOffset + tableBytes > BigInt(sizeBytes)) throw outside;
     sections.push({ kind: head.kind, offset: Number(dataOffset), sizeBytes: Number(tableBytes) });
   }
-  return { sections, warnings: checkPlaces(sections, sizeBytes) };
+  return sections;
+}
+
+/** Why table and section may differ; AWS's own tool leaves that behind when it replaces a signature. */
+function reasonOf(kind: SectionKind): string {
+  return kind === "signature" ? ": it was re-signed by a tool that does not update the table" : "";
 }
 
 /** @returns warnings about gaps */
@@ -168,10 +178,13 @@ function checkSize(kind: SectionKind, sizeBytes: number): void {
     throw invalid(`the ${kind} section has ${sizeBytes} bytes; at most ${MAX_SECTION_BYTES[kind]} are read`);
 }
 
-function decodeCommandLine(bytes: Buffer): string {
-  if (bytes.includes(0)) throw invalid("the command line holds a NUL");
+function decodeCommandLine(bytes: Buffer): { readonly text: string; readonly warnings: string[] } {
+  const text = bytes.subarray(0, bytes.findLastIndex((byte) => byte !== 0) + 1);
+  if (text.includes(0)) throw invalid("the command line holds a NUL");
+  const count = bytes.length - text.length;
+  const warnings = count === 0 ? [] : [`the command line ends in ${count} NUL bytes`];
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return { text: new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(text), warnings };
   } catch {
     throw invalid("the command line is not UTF-8");
   }

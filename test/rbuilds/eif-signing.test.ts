@@ -1,11 +1,21 @@
 import { execFile } from "node:child_process";
-import { createHash, X509Certificate } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
-import { promisify } from "node:util";
+import { createHash, randomBytes, sign, X509Certificate } from "node:crypto";
+import { mkdtemp, open, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { inspect, promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { KitError } from "../../core/errors.ts";
 import { readEif, requireValidSignature } from "../../rbuilds/eif/read-eif.ts";
+import { encodeCbor } from "../../wire/cbor/cbor-encoder.ts";
+import type { CborValue } from "../../wire/cbor/cbor-value.ts";
+import {
+  decodeSignatureSection,
+  type EifSignature,
+  encodeSignatureSection,
+  signedBytesOf,
+} from "../../wire/eif/signature-section.ts";
 import { readIndependently } from "../independent-eif/image-reader.ts";
 import { readGolden, rebuildImage } from "../independent-eif/golden-image.ts";
 import { codeOf, type EifBed, openEifBed, repairChecksum, sha256, type SigningPair } from "./eif-bed.ts";
@@ -21,6 +31,37 @@ beforeAll(async () => {
   pair = await bed.pair("secp384r1");
 });
 afterAll(() => bed[Symbol.asyncDispose]());
+
+/** Readers at once: each flips every so many bits. */
+const LANES = 4;
+
+/** On a disk of memory where there is one. */
+async function openMemoryDirectory() {
+  const parent = await stat("/dev/shm").then(
+    () => "/dev/shm",
+    () => tmpdir(),
+  );
+  const path = await mkdtemp(join(parent, "eif-"));
+  return { path, [Symbol.asyncDispose]: async () => await rm(path, { recursive: true }) };
+}
+
+async function signatureOf(path: string): Promise<EifSignature> {
+  const section = (await readEif(path)).sections.find(({ kind }) => kind === "signature");
+  if (section === undefined) throw new Error("not signed");
+  const { offset, sizeBytes } = section;
+  return decodeSignatureSection((await readFile(path)).subarray(offset, offset + sizeBytes));
+}
+
+/** The image with another signature section at its end, table and checksum made right. */
+async function withSignature(path: string, section: Uint8Array): Promise<string> {
+  const { sections } = await readEif(path);
+  const last = sections.at(-1);
+  if (last?.kind !== "signature") throw new Error("not signed");
+  const bytes = Buffer.concat([(await readFile(path)).subarray(0, last.offset), section]);
+  bytes.writeBigUInt64BE(BigInt(section.length), last.offset - 8);
+  bytes.writeBigUInt64BE(BigInt(section.length), 0x11c + 8 * (sections.length - 1));
+  return await bed.bytes(repairChecksum(bytes));
+}
 
 async function refusalOf(act: Promise<unknown>): Promise<KitError> {
   const error: unknown = await act.then(
@@ -88,16 +129,31 @@ describe("a signed image", () => {
     });
   });
 
-  test("is refused with any bit of it flipped", async () => {
-    const { path } = await bed.write("flip.eif", { signing: await bed.pair("prime256v1") });
+  test("is refused with any one bit of it flipped", async () => {
+    const { path } = await bed.write("flip.eif", {
+      signing: await bed.pair("prime256v1"),
+      kernel: await bed.prepare(randomBytes(64)),
+      ramdisks: [[await bed.prepare("r")]],
+    });
     const whole = await readFile(path);
-    const copy = bed.path("flipped.eif");
-    for (let position = 0; position < whole.length; position++) {
-      const bytes = Buffer.from(whole);
-      bytes.writeUInt8(bytes.readUInt8(position) ^ (1 << (position % 8)), position);
-      await writeFile(copy, bytes);
-      expect(await codeOf(readEif(copy)), `byte ${position}`).toMatch(/^E_EIF_/);
-    }
+    await using memory = await openMemoryDirectory();
+    const survivors: string[] = [];
+    const flip = async (first: number): Promise<void> => {
+      const copy = join(memory.path, `${first}.eif`);
+      await writeFile(copy, whole);
+      await using file = await open(copy, "r+");
+      for (let bit = first; bit < whole.length * 8; bit += LANES) {
+        const position = Math.floor(bit / 8);
+        const byte = whole.readUInt8(position);
+        await file.write(Buffer.of(byte ^ (1 << (bit % 8))), 0, 1, position);
+        const code = await codeOf(readEif(copy));
+        if (code?.startsWith("E_EIF_") !== true) survivors.push(`byte ${position}, bit ${bit % 8}: ${code}`);
+        await file.write(Buffer.of(byte), 0, 1, position);
+      }
+      expect(await codeOf(readEif(copy))).toBeUndefined();
+    };
+    await Promise.all(Array.from({ length: LANES }, async (_, first) => await flip(first)));
+    expect(survivors).toEqual([]);
   });
 
   test("is refused with any measured or signed bit flipped, though the checksum was made right again", async () => {
@@ -143,6 +199,90 @@ describe("a signed image", () => {
     expect(refusal.code).toBe("E_EIF_SIGNATURE");
     expect(refusal.message).toContain(other.pcrs.PCR0);
   });
+
+  test("with a certificate of somebody else's is refused, though the signature is of this image", async () => {
+    const { path, pcrs } = await bed.write("swapped.eif", { signing: pair });
+    const { algorithm, signature } = await signatureOf(path);
+    const same = { algorithm, signature, pcr0: Buffer.from(pcrs.PCR0, "hex") };
+    const signedBy = async (certificatePem: string): Promise<string> =>
+      await withSignature(path, encodeSignatureSection({ ...same, certificatePem }));
+    expect((await readEif(await signedBy(pair.certificatePem))).pcrs.PCR8).toBeDefined();
+    const other = await bed.pair("secp384r1");
+    await expect(readEif(await signedBy(other.certificatePem))).rejects.toMatchObject({
+      code: "E_EIF_SIGNATURE",
+      message: "the signature of the image is not by the key of its certificate",
+    });
+    const smaller = await bed.pair("prime256v1");
+    await expect(readEif(await signedBy(smaller.certificatePem))).rejects.toMatchObject({
+      code: "E_EIF_SIGNATURE",
+      message: "the signature of the image is ES384, and its certificate has another key",
+    });
+    for (const certificatePem of ["", "no certificate", pair.privateKeyPem])
+      expect(await codeOf(readEif(await signedBy(certificatePem)))).toBe("E_EIF_SIGNATURE");
+  });
+
+  test("by another algorithm than the certificate's curve is for is refused", async () => {
+    const { path, pcrs } = await bed.write("algorithm.eif", { signing: pair });
+    const pcr0 = Buffer.from(pcrs.PCR0, "hex");
+    for (const [algorithm, hash, code] of [
+      ["ES384", "sha384", undefined],
+      ["ES384", "sha256", "E_EIF_SIGNATURE"],
+      ["ES256", "sha256", "E_EIF_SIGNATURE"],
+      ["ES512", "sha512", "E_EIF_SIGNATURE"],
+    ] as const) {
+      const key = { key: pair.privateKeyPem, dsaEncoding: "ieee-p1363" } as const;
+      const signature = sign(hash, signedBytesOf(algorithm, pcr0), key);
+      const section = encodeSignatureSection({ ...pair, algorithm, pcr0, signature });
+      expect(await codeOf(readEif(await withSignature(path, section))), `${algorithm} ${hash}`).toBe(code);
+    }
+  });
+
+  test("is refused where the signature is right, but of another register or of no register", async () => {
+    const { path, pcrs } = await bed.write("register.eif", { signing: pair });
+    const pcr0 = [...Buffer.from(pcrs.PCR0, "hex")];
+    const cases: [payload: CborValue, code: string | undefined][] = [
+      [register(0, pcr0), undefined],
+      [register(1, pcr0), "E_EIF_SIGNATURE"],
+      [register(-1, pcr0), "E_EIF_SIGNATURE"],
+      [register(2n ** 63n, pcr0), "E_EIF_SIGNATURE"],
+      [register(0, pcr0.slice(1)), "E_EIF_SIGNATURE"],
+      [register(0, [...pcr0, 0]), "E_EIF_SIGNATURE"],
+      [
+        register(
+          0,
+          pcr0.map((byte) => byte + 256),
+        ),
+        "E_EIF_SIGNATURE",
+      ],
+      [register(0, pcrs.PCR0), "E_EIF_SIGNATURE"],
+      [new Map([...register(0, pcr0), ["more", 1]]), "E_EIF_SIGNATURE"],
+      [new Map(), "E_EIF_SIGNATURE"],
+      [pcr0, "E_EIF_SIGNATURE"],
+    ];
+    for (const [index, [payload, code]] of cases.entries())
+      expect(await codeOf(readEif(await withSignature(path, signByHand(payload)))), `case ${index}`).toBe(
+        code,
+      );
+  });
+
+  function register(index: number | bigint, value: CborValue): Map<string, CborValue> {
+    return new Map<string, CborValue>([
+      ["register_index", index],
+      ["register_value", value],
+    ]);
+  }
+
+  /** A signature section by `pair` over any payload. */
+  function signByHand(value: CborValue): Buffer {
+    const [head, payload] = [encodeCbor(new Map([[1, -35]])), encodeCbor(value)];
+    const signed = encodeCbor(["Signature1", head, new Uint8Array(), payload]);
+    const signature = sign("sha384", signed, { key: pair.privateKeyPem, dsaEncoding: "ieee-p1363" });
+    const entry = new Map<string, CborValue>([
+      ["signing_certificate", [...Buffer.from(pair.certificatePem)]],
+      ["signature", [...encodeCbor([head, new Map(), payload, signature])]],
+    ]);
+    return encodeCbor([entry]);
+  }
 
   test("of AWS's own tool is read", async () => {
     const golden = await readGolden();
@@ -213,6 +353,9 @@ describe("a key that cannot sign", () => {
       { ...pair, privateKeyPem: encrypted },
       { ...pair, privateKeyPem: pair.certificatePem },
       { ...pair, privateKeyPem: pair.privateKeyPem.slice(0, 200) },
+      { ...pair, privateKeyPem: pair.privateKeyPem.replaceAll("M", "N") },
+      { ...pair, privateKeyPem: "a secret that is no key at all\n" },
+      { ...pair, privateKeyPem: "" },
       { ...pair, certificatePem: pair.privateKeyPem },
       { ...pair, certificatePem: "" },
       k1,
@@ -221,7 +364,7 @@ describe("a key that cannot sign", () => {
     for (const [index, signing] of wrong.entries()) {
       const refusal = await refusalOf(bed.write("unsigned/a.eif", { signing }));
       expect(refusal.code, `key ${index}`).toBe("E_EIF_SIGNING_KEY");
-      const text = `${refusal.message} ${String(refusal.cause)} ${JSON.stringify(refusal.details)}`;
+      const text = inspect(refusal, { depth: null, showHidden: true });
       for (const line of signing.privateKeyPem.split("\n").filter((each) => each.length > 20))
         expect(text).not.toContain(line);
     }

@@ -1,10 +1,13 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { readFile, truncate } from "node:fs/promises";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { KitError } from "../../core/errors.ts";
 import { BLOCK_BYTES } from "../../rbuilds/eif/block-memory.ts";
 import { readEif } from "../../rbuilds/eif/read-eif.ts";
 import { writeEif } from "../../rbuilds/eif/write-eif.ts";
@@ -15,6 +18,7 @@ import { readIndependently } from "../independent-eif/image-reader.ts";
 import { codeOf, COMMAND_LINE, type EifBed, HASHER, METADATA, openEifBed, sha256 } from "./eif-bed.ts";
 
 const run = promisify(execFile);
+const WRITER = join(import.meta.dirname, "..", "fixtures", "rbuilds", "eif-writer.ts");
 const golden = await readGolden();
 
 let bed: EifBed;
@@ -32,6 +36,11 @@ async function digestByCommand(bytes: Uint8Array): Promise<Buffer> {
 async function registerByCommand(...content: Uint8Array[]): Promise<string> {
   const digest = await digestByCommand(Buffer.concat(content));
   return (await digestByCommand(Buffer.concat([Buffer.alloc(48), digest]))).toString("hex");
+}
+
+/** What nobody takes for an image: hidden, and named for what it is. */
+function isTemporary(name: string): boolean {
+  return /^\.[0-9a-f]{16}\.eif\.tmp$/.test(name);
 }
 
 describe("an image that is written", () => {
@@ -88,6 +97,27 @@ describe("an image that is written", () => {
       }),
       { numRuns: 15 },
     );
+  });
+
+  test("may have up to 29 ramdisks, each of several parts, some of them empty", async () => {
+    const parts = await Promise.all(
+      [0, 1, 700, 0, 33].map(async (size) => await bed.prepare(randomBytes(size))),
+    );
+    for (let count = 0; count <= 29; count++) {
+      const ramdisks = Array.from({ length: count }, (_, index) =>
+        parts.slice(0, index % (parts.length + 1)),
+      );
+      const written = await bed.write("counted.eif", { ramdisks });
+      const bytes = await readFile(written.path);
+      expect(written.sha256, `${count} ramdisks`).toBe(sha256(bytes));
+      const sizes = ramdisks.map((each) => each.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
+      const other = await readIndependently(written.path);
+      expect(other.pcrs).toEqual(written.pcrs);
+      expect(other.ramdisks.map(({ sizeBytes }) => sizeBytes)).toEqual(sizes);
+      const description = await readEif(written.path);
+      expect(description).toMatchObject({ pcrs: written.pcrs, crc32: other.crc32, warnings: [] });
+      expect(description.sections.length).toBe(3 + count);
+    }
   });
 
   test("is right where its parts end at, before and after the ends of blocks", async () => {
@@ -178,6 +208,54 @@ describe("an image that cannot be written", () => {
       expect(await codeOf(writing), `after ${after} blocks`).toBe("E_CANCELLED");
     }
     expect(await bed.names("cancelled")).toEqual([]);
+  });
+
+  test("because it was stopped says why, in the words of whoever stopped it", async () => {
+    await bed.folder("stopped");
+    const reasons: [reason: unknown, code: string][] = [
+      [new KitError("E_LOCK_UNAVAILABLE", "a reason with a code"), "E_LOCK_UNAVAILABLE"],
+      [new DOMException("too late", "TimeoutError"), "E_DEADLINE"],
+      [undefined, "E_CANCELLED"],
+    ];
+    const kernel = await bed.prepare(randomBytes(3 * BLOCK_BYTES));
+    for (const [reason, code] of reasons) {
+      const abort = new AbortController();
+      const writing = writeEif(await bed.request({ kernel }), bed.path("stopped/a.eif"), {
+        hasher: HASHER,
+        signal: abort.signal,
+        onProgress: () => abort.abort(reason),
+      });
+      expect(await codeOf(writing)).toBe(code);
+      if (reason instanceof KitError) await expect(writing).rejects.toBe(reason);
+    }
+    expect(await bed.names("stopped")).toEqual([]);
+  });
+
+  test("because its process was killed in the middle leaves nothing under its name, and the next one is whole", async () => {
+    await bed.folder("killed");
+    const kernel = await bed.bytes(randomBytes(8 * BLOCK_BYTES));
+    const output = bed.path("killed/a.eif");
+    const killHalfway = async (): Promise<void> => {
+      const writer = spawn(process.execPath, [WRITER, kernel, output], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      try {
+        const [said]: unknown[] = await once(writer.stdout, "data", { signal: AbortSignal.timeout(30_000) });
+        expect(String(said)).toBe("half\n");
+      } finally {
+        writer.kill("SIGKILL");
+        if (writer.exitCode === null && writer.signalCode === null) await once(writer, "exit");
+      }
+      expect(writer.signalCode).toBe("SIGKILL");
+    };
+    await killHalfway();
+    expect((await bed.names("killed")).filter((name) => !isTemporary(name))).toEqual([]);
+    const { sha256: digest } = await bed.write("killed/a.eif");
+    await killHalfway();
+    expect((await bed.names("killed")).filter((name) => !isTemporary(name))).toEqual(["a.eif"]);
+    expect((await readEif(output)).sha256).toBe(digest);
+    for (const name of (await bed.names("killed")).filter(isTemporary))
+      expect(await codeOf(readEif(bed.path(`killed/${name}`))), name).toBe("E_EIF_INVALID");
   });
 
   test("leaves the image that had the name before", async () => {

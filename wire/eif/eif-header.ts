@@ -1,5 +1,6 @@
 import { KitError } from "../../core/errors.ts";
 import {
+  AARCH64_FLAG,
   DEFAULT_CPUS,
   DEFAULT_MEMORY_BYTES,
   EIF_MAGIC,
@@ -17,6 +18,8 @@ import {
 export interface EifHeader {
   readonly version: number;
   readonly architecture: EifArchitecture;
+  /** Bits besides the architecture, where they are in the field; 0 in every image of AWS's tools. */
+  readonly unknownFlags: number;
   /** As in the file; nothing reads them. */
   readonly defaultMemoryBytes: bigint;
   readonly defaultCpus: bigint;
@@ -37,7 +40,7 @@ export function encodeEifHeader({ architecture, table, crc32 }: HeaderInit): Buf
   const bytes = Buffer.alloc(HEADER_BYTES);
   bytes.write(EIF_MAGIC, HEADER.magic, "latin1");
   bytes.writeUInt16BE(EIF_VERSION, HEADER.version);
-  bytes.writeUInt16BE(architecture === "aarch64" ? 1 : 0, HEADER.flags);
+  bytes.writeUInt16BE(architecture === "aarch64" ? AARCH64_FLAG : 0, HEADER.flags);
   bytes.writeBigUInt64BE(BigInt(DEFAULT_MEMORY_BYTES), HEADER.defaultMemory);
   bytes.writeBigUInt64BE(BigInt(DEFAULT_CPUS), HEADER.defaultCpus);
   bytes.writeUInt16BE(table.length, HEADER.sectionCount);
@@ -58,7 +61,6 @@ export function decodeEifHeader(bytes: Uint8Array): EifHeader {
   if (version < MIN_EIF_VERSION || version > EIF_VERSION)
     throw new KitError("E_EIF_VERSION", `the image has version ${version}; 3 and 4 are known`);
   const flags = view.readUInt16BE(HEADER.flags);
-  if (flags > 1) throw invalid(`unknown flags 0x${flags.toString(16)}`);
   const count = view.readUInt16BE(HEADER.sectionCount);
   if (count < 2 || count > MAX_SECTIONS)
     throw invalid(`${count} sections; 2 to ${MAX_SECTIONS} are possible`);
@@ -67,7 +69,8 @@ export function decodeEifHeader(bytes: Uint8Array): EifHeader {
   checkUnusedSlots(view, count);
   return {
     version,
-    architecture: flags === 1 ? "aarch64" : "x86_64",
+    architecture: (flags & AARCH64_FLAG) === 0 ? "x86_64" : "aarch64",
+    unknownFlags: flags & ~AARCH64_FLAG,
     defaultMemoryBytes: view.readBigUInt64BE(HEADER.defaultMemory),
     defaultCpus: view.readBigUInt64BE(HEADER.defaultCpus),
     table: Array.from({ length: count }, (_, index) => ({

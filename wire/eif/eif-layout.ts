@@ -4,7 +4,7 @@
  *   header, 548 bytes
  *     0x000  4       magic ".eif"
  *     0x004  u16     version: 3 knows signatures, 4 knows metadata
- *     0x006  u16     flags: bit 0 is the architecture, 0 x86-64, 1 AArch64
+ *     0x006  u16     flags: bit 0 is the architecture, 0 x86-64, 1 AArch64; others are 0
  *     0x008  u64     default memory in bytes; nothing reads it
  *     0x010  u64     default number of CPUs; nothing reads it
  *     0x01a  u16     number of sections, 2 to 32
@@ -41,6 +41,9 @@ export const HEADER = {
   reserved2: 0x21c,
   crc32: 0x220,
 } as const;
+
+/** The one bit of the header's flags that is known. */
+export const AARCH64_FLAG = 1;
 
 /** What AWS's writer puts there. */
 export const DEFAULT_MEMORY_BYTES = 1024 ** 3;

@@ -1,11 +1,18 @@
 /**
- * The metadata section: compact JSON, keys in AWS's order, all five always there. Nothing measures it.
+ * The metadata section: compact JSON, keys in AWS's order, all five always there; further keys, and any order of
+ * them, are read as AWS's tool reads them. Nothing measures it.
  *
  *   {"ImageName":"…","ImageVersion":"…","BuildMetadata":{"BuildTime":"…","BuildTool":"…","BuildToolVersion":"…",
  *    "OperatingSystem":"…","KernelVersion":"…"},"DockerInfo":null,"CustomMetadata":null}
  */
-import { KitError } from "../../core/errors.ts";
 import { StrictObject } from "../strict-object.ts";
+import {
+  parseBoundedJson,
+  refuseMetadata,
+  writeObject,
+  writeSortedJson,
+  writeText,
+} from "./metadata-json.ts";
 
 export interface EifMetadata {
   readonly imageName: string;
@@ -20,44 +27,44 @@ export interface EifMetadata {
   };
   /** Any JSON. */
   readonly dockerInfo: unknown;
+  /** Written only if it is an object or null, because nitro-cli cannot describe images with anything else. */
   readonly customMetadata: unknown;
 }
 
-/** Of objects and lists within one another: whoever prints them does so by recursion. */
-const MAX_DEPTH = 64;
+const KEYS = ["ImageName", "ImageVersion", "BuildMetadata", "DockerInfo", "CustomMetadata"];
+const BUILD_KEYS = ["BuildTime", "BuildTool", "BuildToolVersion", "OperatingSystem", "KernelVersion"];
 
-/** @throws E_EIF_METADATA for what could not be read again */
+/** @throws E_EIF_METADATA for what could not be read again, here or by nitro-cli */
 export function encodeEifMetadata(metadata: EifMetadata): Buffer {
-  const { imageName, imageVersion, buildMetadata, dockerInfo, customMetadata } = metadata;
-  const value = {
-    ImageName: imageName,
-    ImageVersion: imageVersion,
-    BuildMetadata: {
-      BuildTime: buildMetadata.buildTime,
-      BuildTool: buildMetadata.buildTool,
-      BuildToolVersion: buildMetadata.buildToolVersion,
-      OperatingSystem: buildMetadata.operatingSystem,
-      KernelVersion: buildMetadata.kernelVersion,
-    },
-    DockerInfo: dockerInfo ?? null,
-    CustomMetadata: customMetadata ?? null,
-  };
-  const bytes = Buffer.from(JSON.stringify(value));
+  const { imageName, imageVersion, buildMetadata: build, dockerInfo, customMetadata } = metadata;
+  if (Array.isArray(customMetadata) || typeof (customMetadata ?? {}) !== "object")
+    throw refuseMetadata("metadata.CustomMetadata: must be an object or null");
+  const buildTexts = [
+    ["BuildTime", build.buildTime],
+    ["BuildTool", build.buildTool],
+    ["BuildToolVersion", build.buildToolVersion],
+    ["OperatingSystem", build.operatingSystem],
+    ["KernelVersion", build.kernelVersion],
+  ] as const;
+  const parts = [
+    ["ImageName", writeText(imageName)],
+    ["ImageVersion", writeText(imageVersion)],
+    ["BuildMetadata", writeObject(buildTexts, writeText)],
+    ["DockerInfo", writeSortedJson(dockerInfo ?? null)],
+    ["CustomMetadata", writeSortedJson(customMetadata ?? null)],
+  ] as const;
+  const bytes = Buffer.from(writeObject(parts, (json) => json));
   decodeEifMetadata(bytes);
   return bytes;
 }
 
 /** @throws E_EIF_METADATA */
 export function decodeEifMetadata(bytes: Uint8Array): EifMetadata {
-  const refuse = (why: string): KitError => new KitError("E_EIF_METADATA", `the image's ${why}`);
-  const keys = ["ImageName", "ImageVersion", "BuildMetadata", "DockerInfo", "CustomMetadata"];
-  const value = parseJson(bytes, refuse);
-  if (!isShallow(value)) throw refuse(`metadata: is deeper than ${MAX_DEPTH}`);
-  const object = new StrictObject(value, "metadata", keys, refuse);
+  const object = new StrictObject(pick(parseBoundedJson(bytes), KEYS), "metadata", KEYS, refuseMetadata);
   for (const key of ["DockerInfo", "CustomMetadata"])
-    if (!object.has(key)) throw refuse(`metadata.${key}: is missing`);
-  const inner = ["BuildTime", "BuildTool", "BuildToolVersion", "OperatingSystem", "KernelVersion"];
-  const build = object.object("BuildMetadata", inner);
+    if (!object.has(key)) throw refuseMetadata(`metadata.${key}: is missing`);
+  const inner = pick(object.raw("BuildMetadata"), BUILD_KEYS);
+  const build = new StrictObject(inner, object.place("BuildMetadata"), BUILD_KEYS, refuseMetadata);
   return {
     imageName: object.text("ImageName"),
     imageVersion: object.text("ImageVersion"),
@@ -73,22 +80,8 @@ export function decodeEifMetadata(bytes: Uint8Array): EifMetadata {
   };
 }
 
-function parseJson(bytes: Uint8Array, refuse: (why: string) => KitError): unknown {
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch {
-    throw refuse("metadata: is not JSON");
-  }
-}
-
-/** Level by level, so that no depth can exhaust the stack. */
-function isShallow(value: unknown): boolean {
-  let level: unknown[] = [value];
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth > MAX_DEPTH) return false;
-    level = level.flatMap((each): unknown[] =>
-      typeof each === "object" && each !== null ? Object.values(each) : [],
-    );
-  }
-  return true;
+/** Leaves out what nobody asks for. */
+function pick(value: unknown, keys: readonly string[]): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).filter(([key]) => keys.includes(key)));
 }
