@@ -54,6 +54,8 @@ function compareHeads({ expected, actual }: Pair): ImageDifference[] {
     ["header", "default memory", image.defaultMemoryBytes],
     ["header", "default CPUs", image.defaultCpus],
     ["header", "sections", sectionKinds(image)],
+    // Gaps, unknown flags, bytes that are not shown.
+    ["header", "warnings", image.warnings.join("; ")],
     ["command line", "text", image.commandLine],
     ["metadata", "content", canonicalJson(image.metadata)],
   ];

@@ -105,6 +105,16 @@ describe("verify-image", () => {
     ]);
   });
 
+  test("finds bytes that no section holds: a flag that nobody knows", async () => {
+    const flagged = bed.path("flagged.eif");
+    await rewrite(flagged, (_type, data) => data, 0x240);
+    const { status, stdout } = await verify(flagged, "--json");
+    expect(status).toBe(1);
+    expect(Verified.parse(JSON.parse(stdout)).differences).toEqual([
+      { part: "header", path: "", attribute: "warnings", expected: "", actual: "unknown flags 0x240" },
+    ]);
+  });
+
   test("refuses to compare without a lock, and with one of other inputs", async () => {
     await rename(built.lock, `${built.lock}.away`);
     const without = await verify(built.eif);
@@ -206,6 +216,7 @@ async function makeCertificate(key: string, certificate: string): Promise<void> 
 async function rewrite(
   output: string,
   change: (type: number, data: Buffer, index: number) => Buffer,
+  headerFlags = 0,
 ): Promise<void> {
   const { sections } = await readIndependently(built.eif);
   const bytes = await readFile(built.eif);
@@ -214,7 +225,7 @@ async function rewrite(
     const number = TYPES[type];
     return { type: number, data: change(number, bytes.subarray(start, start + sizeBytes), index) };
   });
-  await writeFile(output, assembleImage({ sections: parts }));
+  await writeFile(output, assembleImage({ sections: parts, flags: headerFlags }));
 }
 
 /** Sets the last bit of a file's mode in the second ramdisk, whose archives are compressed anew. */
