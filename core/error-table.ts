@@ -10,6 +10,7 @@ import { ENCLAVE_ERRORS } from "./error-codes/enclave.ts";
 import { GENERAL_ERRORS } from "./error-codes/general.ts";
 import { HOST_ERRORS } from "./error-codes/host.ts";
 import { IMAGE_ERRORS } from "./error-codes/image.ts";
+import { NITRO_ERRORS } from "./error-codes/nitro.ts";
 import { QEMU_ERRORS } from "./error-codes/qemu.ts";
 import { RAMDISK_ERRORS } from "./error-codes/ramdisk.ts";
 import { STORE_ERRORS } from "./error-codes/store.ts";
@@ -23,6 +24,7 @@ export const ERROR_TABLE = {
   ...HOST_ERRORS,
   ...ENCLAVE_ERRORS,
   ...ARCHIVE_ERRORS,
+  ...NITRO_ERRORS,
   ...QEMU_ERRORS,
   ...RAMDISK_ERRORS,
   ...STORE_ERRORS,

@@ -51,7 +51,8 @@ export interface BootOptions {
   /** `--generation N --previous-exit TEXT`; anything else is ignored. */
   readonly arguments: readonly string[];
   readonly layout: BootLayout;
-  readonly vsockDirectoryFd: number;
+  /** Descriptor of the directory of vsock sockets; undefined where vsock is AF_VSOCK. */
+  readonly vsockDirectoryFd: number | undefined;
   readonly notifyFd: number;
   /** uid and gid of the gateway. */
   readonly gatewayId: number;
@@ -166,6 +167,7 @@ async function readBounded(path: string): Promise<Uint8Array> {
  * the runner may connect and nobody else. Of the directory itself the gateway may only pass through.
  */
 async function prepareGuestFolder(options: BootOptions, setIdentity: boolean): Promise<void> {
+  if (options.vsockDirectoryFd === undefined) return;
   const directory = `/proc/self/fd/${options.vsockDirectoryFd}`;
   const folder = `${directory}/${GUEST_FOLDER}`;
   try {
@@ -215,7 +217,7 @@ async function gatewayCommand(
 ): Promise<GatewayCommand> {
   return {
     command: await nodeCommand(layout, "gateway", layout.gateway),
-    vsockDirectoryFd,
+    ...(vsockDirectoryFd === undefined ? {} : { vsockDirectoryFd }),
     ...(setIdentity ? { identity: { uid: gatewayId, gid: gatewayId } } : {}),
   };
 }

@@ -2,9 +2,12 @@
 import { Socket } from "node:net";
 
 import { createLog } from "../core/log.ts";
+import { loadAddon } from "../native/addon.ts";
+import { RUNTIME } from "../wire/runtime-layout.ts";
 import { runGateway } from "./gateway.ts";
 import { GATEWAY_FD } from "./gateway-process.ts";
-import { guestSocketPath, listenAt } from "./guest-listener.ts";
+import { listenInDirectory, listenOnVsock } from "./guest-listener.ts";
+import { isDirectory } from "./vsock-form.ts";
 
 const log = createLog({
   write: (line) => process.stderr.write(line),
@@ -18,10 +21,12 @@ process.on("unhandledRejection", (error) => {
 const stop = new AbortController();
 process.on("SIGTERM", () => stop.abort());
 
-const directory = `/proc/self/fd/${GATEWAY_FD.vsockDirectory}`;
+const listenVsock = (await isDirectory(GATEWAY_FD.vsockDirectory))
+  ? listenInDirectory(`/proc/self/fd/${GATEWAY_FD.vsockDirectory}`)
+  : listenOnVsock(loadAddon(RUNTIME.addon));
 await runGateway({
   supervisor: new Socket({ fd: GATEWAY_FD.supervisor }),
-  listenVsock: async (server, port) => await listenAt(server, guestSocketPath(directory, port)),
+  listenVsock,
   log,
   stop: stop.signal,
 });

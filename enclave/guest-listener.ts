@@ -1,19 +1,38 @@
 /**
- * Listeners on the enclave's vsock ports in the local form: Unix sockets in the folder that the launcher passed down
- * (wire/hybrid-vsock.ts). The folder is reached through its descriptor: no process of the enclave has a path to it.
+ * Listeners on the enclave's vsock ports, in both forms. In the local form they are Unix sockets in the folder that the
+ * launcher passed down (wire/hybrid-vsock.ts), reached through its descriptor: no process of the enclave has a path to
+ * it. In a machine they are AF_VSOCK sockets.
  */
 import { chmod, rm } from "node:fs/promises";
-import type { Server } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 
+import type { NativeAddon } from "../native/addon.ts";
+import { listenVsock } from "../native/vsock-sockets.ts";
 import { GUEST_FOLDER } from "../wire/hybrid-vsock.ts";
+
+/** Hears a port until disposed of. Connections are the handler's and stay open. */
+export type ListenVsock = (port: number, onConnection: (socket: Socket) => void) => Promise<AsyncDisposable>;
 
 /** Connections that may wait to be accepted. */
 const BACKLOG = 511;
 /** Owner and group: the group is that of the host's user. */
 const SOCKET_MODE = 0o660;
 
-/** Path of a port's socket. @param directory the vsock directory, for example /proc/self/fd/4. */
-export function guestSocketPath(directory: string, port: number): string {
+/** @param directory the vsock directory, for example /proc/self/fd/4. */
+export function listenInDirectory(directory: string): ListenVsock {
+  return async (port, onConnection) => {
+    const server = createServer({ allowHalfOpen: true }, onConnection);
+    await listenAt(server, guestSocketPath(directory, port));
+    // Not waited for: a server is closed only when the last connection is.
+    return { [Symbol.asyncDispose]: async () => void server.close() };
+  };
+}
+
+export function listenOnVsock(addon: NativeAddon): ListenVsock {
+  return async (port, onConnection) => await Promise.resolve(listenVsock(port, { addon, onConnection }));
+}
+
+function guestSocketPath(directory: string, port: number): string {
   return `${directory}/${GUEST_FOLDER}/${port}`;
 }
 

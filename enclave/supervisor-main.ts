@@ -2,6 +2,7 @@
 import { createLog } from "../core/log.ts";
 import { GATEWAY_ID, RUNTIME, SUPERVISOR_FD } from "../wire/runtime-layout.ts";
 import { runSupervisor } from "./boot.ts";
+import { isDirectory } from "./vsock-form.ts";
 
 const log = createLog({
   write: (line) => process.stderr.write(line),
@@ -14,6 +15,7 @@ process.on("unhandledRejection", (error) => {
 });
 process.on("SIGHUP", () => undefined);
 
+const { vsockDirectory } = SUPERVISOR_FD;
 const status = await runSupervisor({
   arguments: process.argv.slice(2),
   layout: {
@@ -35,7 +37,7 @@ const status = await runSupervisor({
     lowPorts: "/proc/sys/net/ipv4/ip_unprivileged_port_start",
     filterDirectory: "/run/enclave/seccomp",
   },
-  vsockDirectoryFd: SUPERVISOR_FD.vsockDirectory,
+  vsockDirectoryFd: (await isDirectory(vsockDirectory)) ? vsockDirectory : undefined,
   notifyFd: SUPERVISOR_FD.notify,
   gatewayId: GATEWAY_ID,
   pid: process.pid,

@@ -1,13 +1,13 @@
 /**
- * Builds the static C programs: init, service-exec and initctl (enclave), launcher (host).
+ * Builds the static C programs: init, service-exec and initctl (enclave), launcher (host); and the addon for Node.
  *
- * Static, so that they run in any root file system and in none; position of the sources, time and user leave no trace
+ * The programs are static, so that they run in any root file system and in none; position of the sources, time and user leave no trace
  * in the result. What `npm ci` builds here runs on this machine only: an EIF gets programs built from locked packages.
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { access, mkdir, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 
 import { writeFileAtomic } from "../core/atomic-file.ts";
@@ -15,12 +15,10 @@ import { isErrno, KitError } from "../core/errors.ts";
 
 const run = promisify(execFile);
 
-/** Of every program; those of an image are compiled with the same ones by the toolchain of its lock. */
-export const COMPILER_FLAGS = [
+const COMMON_FLAGS = [
   "-std=c17",
   "-D_GNU_SOURCE",
   "-O2",
-  "-static",
   "-Wall",
   "-Wextra",
   "-Werror",
@@ -32,7 +30,14 @@ export const COMPILER_FLAGS = [
   "-s",
 ] as const;
 
+/** Of every program; those of an image are compiled with the same ones by the toolchain of its lock. */
+export const COMPILER_FLAGS = [...COMMON_FLAGS, "-static"] as const;
+/** Of the addon. What it takes from Node and libuv is found when Node loads it. */
+export const ADDON_FLAGS = [...COMMON_FLAGS, "-shared", "-fPIC", "-DNAPI_VERSION=9"] as const;
+
 const PROGRAMS = ["init", "initctl", "launcher", "service-exec"] as const;
+const ADDON = "addon";
+const ADDON_FILE = "vsock.node";
 const SHARED_FOLDER = "common";
 const STAMP = "stamp";
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -42,6 +47,8 @@ const MAX_COMPILER_OUTPUT_BYTES = 1 << 20;
 export interface NativeBuildOptions {
   /** Where `cc` and its tools are looked for; the usual system folders unless told. */
   readonly path?: string;
+  /** Node's own headers; those of the Node that runs this unless told. */
+  readonly nodeHeaders?: string;
 }
 
 export interface NativePrograms {
@@ -49,11 +56,13 @@ export interface NativePrograms {
   readonly initctl: string;
   readonly launcher: string;
   readonly serviceExec: string;
+  readonly addon: string;
 }
 
 interface Compiler {
   readonly environment: Readonly<Record<string, string>>;
   readonly version: string;
+  readonly nodeHeaders: string;
 }
 
 /**
@@ -63,7 +72,8 @@ interface Compiler {
  * @throws E_NATIVE_BUILD the compiler refused a source file
  */
 export async function buildNative(outDir: string, options: NativeBuildOptions = {}): Promise<NativePrograms> {
-  const compiler = await findCompiler(options.path ?? DEFAULT_PATH);
+  const nodeHeaders = options.nodeHeaders ?? nodeHeadersOf(process.execPath);
+  const compiler = { ...(await findCompiler(options.path ?? DEFAULT_PATH)), nodeHeaders };
   const fingerprint = await hashInputs(compiler);
   if (!(await isCurrent(outDir, fingerprint))) await compileAll(outDir, compiler, fingerprint);
   return {
@@ -71,10 +81,16 @@ export async function buildNative(outDir: string, options: NativeBuildOptions = 
     initctl: join(outDir, "initctl"),
     launcher: join(outDir, "launcher"),
     serviceExec: join(outDir, "service-exec"),
+    addon: join(outDir, ADDON_FILE),
   };
 }
 
-async function findCompiler(path: string): Promise<Compiler> {
+/** Folder of the headers that come with a Node. @param node its executable. */
+export function nodeHeadersOf(node: string): string {
+  return join(dirname(dirname(node)), "include", "node");
+}
+
+async function findCompiler(path: string): Promise<Omit<Compiler, "nodeHeaders">> {
   const environment = { PATH: path, LC_ALL: "C" };
   try {
     const { stdout } = await run("cc", ["--version"], { env: environment, timeout: COMPILE_TIMEOUT_MS });
@@ -91,8 +107,10 @@ async function listSources(folder: string): Promise<readonly string[]> {
 }
 
 async function hashInputs(compiler: Compiler): Promise<string> {
-  const hash = createHash("sha256").update(JSON.stringify([compiler.version, COMPILER_FLAGS]));
-  for (const folder of [SHARED_FOLDER, ...PROGRAMS]) {
+  const hash = createHash("sha256").update(
+    JSON.stringify([compiler.version, COMPILER_FLAGS, ADDON_FLAGS, process.version]),
+  );
+  for (const folder of [SHARED_FOLDER, ADDON, ...PROGRAMS]) {
     for (const name of await listSources(folder)) {
       const content = await readFile(join(import.meta.dirname, folder, name));
       hash.update(`${folder}/${name} ${content.length}\n`).update(content);
@@ -104,7 +122,7 @@ async function hashInputs(compiler: Compiler): Promise<string> {
 async function isCurrent(outDir: string, fingerprint: string): Promise<boolean> {
   try {
     const stamp = await readFile(join(outDir, STAMP), "utf8");
-    for (const program of PROGRAMS) await access(join(outDir, program));
+    for (const program of [...PROGRAMS, ADDON_FILE]) await access(join(outDir, program));
     return stamp.trim() === fingerprint;
   } catch (error) {
     if (isErrno(error, "ENOENT")) return false;
@@ -116,8 +134,11 @@ async function compileAll(outDir: string, compiler: Compiler, fingerprint: strin
   await mkdir(outDir, { recursive: true });
   const work = await mkdtemp(join(outDir, "work-"));
   try {
-    await Promise.all(PROGRAMS.map((program) => compile(program, join(work, program), compiler)));
-    for (const program of PROGRAMS) await rename(join(work, program), join(outDir, program));
+    await Promise.all([
+      compile(ADDON, join(work, ADDON_FILE), compiler),
+      ...PROGRAMS.map((program) => compile(program, join(work, program), compiler)),
+    ]);
+    for (const program of [...PROGRAMS, ADDON_FILE]) await rename(join(work, program), join(outDir, program));
     await writeFileAtomic(join(outDir, STAMP), `${fingerprint}\n`, { mode: 0o644 });
   } finally {
     await rm(work, { recursive: true, force: true });
@@ -133,7 +154,7 @@ async function compile(program: string, output: string, compiler: Compiler): Pro
   try {
     await run(
       "cc",
-      [...COMPILER_FLAGS, `-ffile-prefix-map=${import.meta.dirname}=.`, "-o", output, ...sources],
+      [...flagsOf(program, compiler), `-ffile-prefix-map=${import.meta.dirname}=.`, "-o", output, ...sources],
       {
         cwd: import.meta.dirname,
         env: compiler.environment,
@@ -144,6 +165,10 @@ async function compile(program: string, output: string, compiler: Compiler): Pro
   } catch (error) {
     throw explainFailure(program, error);
   }
+}
+
+function flagsOf(program: string, { nodeHeaders }: Compiler): readonly string[] {
+  return program === ADDON ? [...ADDON_FLAGS, "-isystem", nodeHeaders] : COMPILER_FLAGS;
 }
 
 function explainFailure(program: string, cause: unknown): KitError {

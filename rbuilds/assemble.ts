@@ -32,7 +32,7 @@ import { fingerprintSource } from "./source-fingerprint.ts";
 import { resolveUser } from "./users.ts";
 
 /** Raised whenever a build of the same inputs gives other bytes. */
-const RECIPE_VERSION = 6;
+const RECIPE_VERSION = 7;
 
 export interface AssembleRequest {
   readonly image: ImageSpec;

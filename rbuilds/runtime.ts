@@ -13,6 +13,8 @@ export interface RuntimeFiles {
   readonly node: string;
   readonly init: string;
   readonly serviceExec: string;
+  /** Addon for Node. */
+  readonly addon: string;
   readonly supervisor: string;
   readonly gateway: string;
   readonly gatewayApi: string;
@@ -21,6 +23,11 @@ export interface RuntimeFiles {
   readonly initctl: string;
   readonly initctlProgram: string;
 }
+
+/** What is compiled in C, by the host or by the toolchain of an image. */
+export type CompiledFiles = Pick<RuntimeFiles, "init" | "serviceExec" | "initctlProgram" | "addon">;
+/** Node and our bundles. */
+export type BundledFiles = Omit<RuntimeFiles, keyof CompiledFiles>;
 
 export interface RuntimeOptions extends RuntimeFiles {
   /** "host": Node uses the libraries of the machine, whose /usr is bound into the enclave. */
@@ -48,6 +55,7 @@ export async function addRuntime(tree: FileTree, blobs: BlobStore, options: Runt
     [RUNTIME.init, options.init, EXECUTABLE],
     [RUNTIME.serviceExec, options.serviceExec, EXECUTABLE],
     [RUNTIME.node, options.node, EXECUTABLE],
+    [RUNTIME.addon, options.addon, READABLE],
     [RUNTIME.supervisor, options.supervisor, READABLE],
     [RUNTIME.gateway, options.gateway, READABLE],
     [RUNTIME.gatewayApi, options.gatewayApi, READABLE],

@@ -11,6 +11,8 @@ export const RUNTIME = {
   serviceExec: "/opt/enclave/service-exec",
   /** Node's executable. */
   node: "/opt/enclave/bin/node",
+  /** Addon for Node: AF_VSOCK sockets. */
+  addon: "/opt/enclave/vsock.node",
   /** The dynamic loader and the libraries that Node needs, so that no library of the image is trusted by us. */
   loader: "/opt/enclave/lib/ld.so",
   libraries: "/opt/enclave/lib",
@@ -27,8 +29,6 @@ export const RUNTIME = {
   initctlProgram: "/opt/enclave/bin/initctl",
   /** Arguments of the supervisor, one per line, at most 4096 bytes: what init executes. */
   supervisorArgv: "/opt/enclave/supervisor.argv",
-  /** Kernel modules to load at boot, one path per line; optional. */
-  modules: "/opt/enclave/modules",
   /** The measured configuration (wire/enclave-config.ts). */
   config: "/opt/enclave/enclave.json",
   /** Appended to the default PATH of services, so that `node` is found where the image brings none. */

@@ -21,6 +21,11 @@ export const HOST_ERRORS = {
     meaning: "The C compiler refused a source file of the native programs.",
     hint: "Report the message with the output of `cc --version`.",
   },
+  E_NATIVE_ADDON: {
+    exit: EXIT.environment,
+    meaning: "The toolkit's addon for Node cannot be loaded, or is not of this version.",
+    hint: "Build it anew with `npm ci`, under the Node that the package brings.",
+  },
   E_HOST_NAME_IN_USE: {
     exit: EXIT.conflict,
     meaning: "An enclave of that name is running.",

@@ -27,7 +27,6 @@ export interface ApiContext extends ControlApiOptions {
   readonly tickets: TicketStore;
 }
 
-const MAX_CONNECTIONS = 64;
 const MAX_BODY_BYTES = 4096;
 const MAX_URL_BYTES = 8192;
 const HEADERS_TIMEOUT_MS = 5_000;
@@ -57,7 +56,6 @@ export async function createControlApi(options: ControlApiOptions): Promise<Fast
       connectionsCheckingInterval: CHECK_INTERVAL_MS,
     },
   });
-  api.server.maxConnections = MAX_CONNECTIONS;
   api.setErrorHandler(async (error, _request, reply) => refuse(reply, toControlError(error)));
   api.setNotFoundHandler(async (request, reply) => {
     const route = `${request.method} ${request.url.slice(0, 128)}`;

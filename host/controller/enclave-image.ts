@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
-import { COMPILER_FLAGS } from "../../native/build.ts";
+import { ADDON_FLAGS, COMPILER_FLAGS, nodeHeadersOf } from "../../native/build.ts";
 import { openBlobStore } from "../../rbuilds/blob-store.ts";
 import { buildEnclaveImage, type EnclaveImage, type ImageOptions } from "../../rbuilds/image/build-image.ts";
 import { encodeProvenance } from "../../rbuilds/image/provenance.ts";
@@ -120,6 +120,8 @@ function toolkitFiles(toolkit: Toolkit): ToolkitFiles {
     runtime: bundles(toolkit),
     sourceDir: toolkit.sourceDir,
     flags: COMPILER_FLAGS,
+    addonFlags: ADDON_FLAGS,
+    nodeHeaders: nodeHeadersOf(toolkit.node),
     kernelConfig: join(toolkit.sourceDir, "kernel", "x86_64.config"),
   };
 }

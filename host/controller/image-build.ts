@@ -5,7 +5,7 @@ import { assembleImage, type AssembleRequest } from "../../rbuilds/assemble.ts";
 import type { BuiltImage } from "../../rbuilds/built-image.ts";
 import { lockPath, readLockFile } from "../../rbuilds/lock/lock-file.ts";
 import type { LockedPackage } from "../../rbuilds/locked-package.ts";
-import type { RuntimeFiles } from "../../rbuilds/runtime.ts";
+import type { BundledFiles } from "../../rbuilds/runtime.ts";
 import type { EnclaveSpec } from "../config/enclave-spec.ts";
 import { toEnclaveConfig } from "../image/enclave-config.ts";
 import type { Toolkit } from "./toolkit.ts";
@@ -35,6 +35,7 @@ export async function buildImage(
       init: join(toolkit.nativeDir, "init"),
       serviceExec: join(toolkit.nativeDir, "service-exec"),
       initctlProgram: join(toolkit.nativeDir, "initctl"),
+      addon: join(toolkit.nativeDir, "vsock.node"),
     },
     packages: await packagesOfLock(spec, toolkit),
     sources: spec.image.sources,
@@ -54,7 +55,7 @@ export function assembleRequest(spec: EnclaveSpec): AssembleRequest {
 }
 
 /** Node and what JavaScript of ours goes into every image. */
-export function bundles(toolkit: Toolkit): Omit<RuntimeFiles, "init" | "serviceExec" | "initctlProgram"> {
+export function bundles(toolkit: Toolkit): BundledFiles {
   const file = (name: string): string => join(toolkit.distDir, name);
   return {
     node: toolkit.node,

@@ -13,7 +13,6 @@
 #define RUNTIME_INITCTL "/opt/enclave/initctl.mjs"
 #define RUNTIME_INITCTL_PROGRAM "/opt/enclave/bin/initctl"
 #define RUNTIME_SUPERVISOR_ARGV "/opt/enclave/supervisor.argv"
-#define RUNTIME_MODULES "/opt/enclave/modules"
 
 /* The file of supervisor arguments: one argument a line. */
 #define SUPERVISOR_ARGV_MAX_BYTES 4096

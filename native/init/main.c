@@ -13,6 +13,7 @@
 #include "../common/descriptors.h"
 #include "../common/signals.h"
 #include "end.h"
+#include "image-root.h"
 #include "log.h"
 #include "machine.h"
 #include "mounts.h"
@@ -33,6 +34,8 @@ static bool take_vsock_directory(void)
 static void set_up(struct machine *machine)
 {
     umask(022);
+    if (!machine->local)
+        enter_image_root(machine);
     mount_filesystems();
     open_console();
     machine->signals = open_signals((const int[]){SIGCHLD, SIGTERM, SIGINT, 0});
@@ -40,7 +43,6 @@ static void set_up(struct machine *machine)
         end_machine(machine, END_INIT_FAILED, "no signalfd");
     start_network();
     set_hostname();
-    load_modules();
     set_limits();
     send_heartbeat(machine->local);
 }

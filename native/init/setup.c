@@ -1,11 +1,10 @@
-/* The small properties of a machine: console, host name, kernel modules, limits. */
+/* The small properties of a machine: console, host name, limits. */
 #include "setup.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../common/descriptors.h"
@@ -15,7 +14,6 @@
 #include "log.h"
 
 #define MAX_HOSTNAME_BYTES 64
-#define MAX_MODULE_LIST_BYTES 4096
 #define MAX_OPEN_FILES 65536
 #define MAX_PROCESSES 4096
 
@@ -50,30 +48,6 @@ void set_hostname(void)
     }
     if (sethostname(name, length) == -1)
         log_line("no host name: %s", errno_name(errno));
-}
-
-static void load_module(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd == -1 || (syscall(SYS_finit_module, fd, "", 0) == -1 && errno != EEXIST))
-        log_line("no module %s: %s", path, errno_name(errno));
-    if (fd != -1)
-        close(fd);
-}
-
-void load_modules(void)
-{
-    char list[MAX_MODULE_LIST_BYTES + 1];
-    if (read_file(RUNTIME_MODULES, list, sizeof list) == -1) {
-        if (errno != ENOENT)
-            log_line("no modules: %s: %s", RUNTIME_MODULES, errno_name(errno));
-        return;
-    }
-    char *rest = list;
-    for (char *path = strsep(&rest, "\n"); path != NULL; path = strsep(&rest, "\n")) {
-        if (*path != '\0')
-            load_module(path);
-    }
 }
 
 /* Sets both limits to `wanted`, or as near below as the inherited hard limit allows. */

@@ -4,7 +4,6 @@
 /* Each of these makes one property of the machine; what cannot be done is logged and left. */
 void open_console(void);
 void set_hostname(void);
-void load_modules(void);
 void set_limits(void);
 
 #endif

@@ -117,7 +117,7 @@ async function openKernel(build: Build, compiling: CompileOptions): Promise<Encl
 async function openRuntime(build: Build, compiling: CompileOptions): Promise<RuntimeFiles> {
   const { toolkit, blobs } = build;
   build.onProgress?.("compiling the programs of the image");
-  const programs = await openImagePrograms({ sourceDir: toolkit.sourceDir, flags: toolkit.flags }, compiling);
+  const programs = await openImagePrograms(toolkit, compiling);
   const node = await stripProgram(toolkit.runtime.node, compiling);
   return {
     ...toolkit.runtime,
@@ -125,6 +125,7 @@ async function openRuntime(build: Build, compiling: CompileOptions): Promise<Run
     init: blobs.path(programs.init.digest),
     serviceExec: blobs.path(programs.serviceExec.digest),
     initctlProgram: blobs.path(programs.initctl.digest),
+    addon: blobs.path(programs.addon.digest),
   };
 }
 

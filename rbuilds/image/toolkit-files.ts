@@ -4,19 +4,15 @@ import { readFile } from "node:fs/promises";
 
 import type { BlobStore } from "../blob-store.ts";
 import { importFile } from "../file-import.ts";
-import type { RuntimeFiles } from "../runtime.ts";
-import { digestSources } from "../toolchain/programs.ts";
+import type { BundledFiles } from "../runtime.ts";
+import { digestSources, type ProgramSources } from "../toolchain/programs.ts";
 
 /** The toolkit's files on this machine; its C programs are compiled from their sources. */
-export interface ToolkitFiles {
+export interface ToolkitFiles extends ProgramSources {
   /** Version of the package. */
   readonly version: string;
   /** Node and our bundles. */
-  readonly runtime: Omit<RuntimeFiles, "init" | "serviceExec" | "initctlProgram">;
-  /** Folder `native` with the C sources. */
-  readonly sourceDir: string;
-  /** Flags of the compiler for them. */
-  readonly flags: readonly string[];
+  readonly runtime: BundledFiles;
   /** The kernel's configuration, a fragment. */
   readonly kernelConfig: string;
 }
@@ -37,7 +33,7 @@ export async function digestToolkit(
   return {
     ...digests,
     programs: createHash("sha256")
-      .update(JSON.stringify([await digestSources(files.sourceDir), files.flags]))
+      .update(JSON.stringify([await digestSources(files), files.flags, files.addonFlags]))
       .digest("hex"),
     kernelConfig: createHash("sha256").update(config).digest("hex"),
   };

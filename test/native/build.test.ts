@@ -34,7 +34,7 @@ describe("the native build", () => {
   test("makes the same programs in any folder, without a trace of where, and nothing else", async () => {
     const first = await buildNative(join(directory, "first"));
     const second = await buildNative(join(directory, "deeper", "second"));
-    for (const name of ["init", "initctl", "launcher", "serviceExec"] as const) {
+    for (const name of ["init", "initctl", "launcher", "serviceExec", "addon"] as const) {
       expect(await digest(second[name])).toBe(await digest(first[name]));
       const program = await readFile(first[name]);
       expect(program.includes(import.meta.dirname.replace(/\/test\/native$/, "/native"))).toBe(false);
@@ -45,6 +45,7 @@ describe("the native build", () => {
       "launcher",
       "service-exec",
       "stamp",
+      "vsock.node",
     ]);
   });
 
@@ -63,7 +64,14 @@ describe("the native build", () => {
     const out = join(directory, "out");
     const [one, two] = await Promise.all([buildNative(out), buildNative(out)]);
     expect(one).toEqual(two);
-    expect((await readdir(out)).toSorted()).toEqual(["init", "initctl", "launcher", "service-exec", "stamp"]);
+    expect((await readdir(out)).toSorted()).toEqual([
+      "init",
+      "initctl",
+      "launcher",
+      "service-exec",
+      "stamp",
+      "vsock.node",
+    ]);
   });
 
   test("names the packages to install where there is no compiler", async () => {

@@ -26,7 +26,6 @@ test("the C programs hold the same constants as wire/", async () => {
     RUNTIME_INITCTL: RUNTIME.initctl,
     RUNTIME_INITCTL_PROGRAM: RUNTIME.initctlProgram,
     RUNTIME_SUPERVISOR_ARGV: RUNTIME.supervisorArgv,
-    RUNTIME_MODULES: RUNTIME.modules,
     PORT_HEARTBEAT: VSOCK_PORT.heartbeat,
     PORT_INIT_REPORT: VSOCK_PORT.initReport,
     HEARTBEAT_BYTE,

@@ -45,6 +45,7 @@ const SOURCES = [
   "node",
   "init",
   "serviceExec",
+  "addon",
   "supervisor",
   "gateway",
   "gatewayApi",
@@ -58,9 +59,16 @@ async function writeSources(): Promise<Omit<RuntimeOptions, "libraries">> {
   const paths = Object.fromEntries(SOURCES.map((name) => [name, join(directory, name)]));
   for (const [name, path] of Object.entries(paths)) await writeFile(path, `content of ${name}`);
   const { node = "", init = "", serviceExec = "", supervisor = "", gateway = "" } = paths;
-  const { gatewayApi = "", gatewayShared = "", archive = "", initctl = "", initctlProgram = "" } = paths;
+  const {
+    addon = "",
+    gatewayApi = "",
+    gatewayShared = "",
+    archive = "",
+    initctl = "",
+    initctlProgram = "",
+  } = paths;
   const gateways = { gateway, gatewayApi, gatewayShared };
-  const files = { node, init, serviceExec, supervisor, ...gateways, archive, initctl, initctlProgram };
+  const files = { node, init, serviceExec, supervisor, ...gateways, archive, initctl, initctlProgram, addon };
   return { ...files, config: CONFIG, cacheDir: directory };
 }
 
@@ -90,6 +98,7 @@ describe("the runtime of an image", () => {
       RUNTIME.initctlProgram,
     ];
     const others = [
+      RUNTIME.addon,
       RUNTIME.supervisor,
       RUNTIME.gateway,
       RUNTIME.gatewayApi,

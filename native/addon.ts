@@ -1,0 +1,71 @@
+/**
+ * The addon as TypeScript sees it: one function for each system call that Node lacks, in C in native/addon.
+ *
+ * Descriptors are plain numbers here and belong to whoever got them. Every function throws a Node-like error with
+ * `code` and `syscall`, and a TypeError for arguments that it cannot take.
+ */
+import { KitError } from "../core/errors.ts";
+
+export interface Watch {
+  /** No callback comes afterwards; the descriptor may be closed. */
+  stop(): void;
+}
+
+export interface ReceivedMessage {
+  /** Empty at the end of the stream. */
+  readonly bytes: Buffer;
+  readonly descriptors: readonly number[];
+}
+
+export interface NativeAddon {
+  /** A stream socket, non-blocking and close-on-exec, without the kernel's own two seconds for a connection. */
+  vsockSocket(): number;
+  vsockBind(fd: number, cid: number, port: number): void;
+  vsockListen(fd: number, backlog: number): void;
+  /** True if connected at once; else the socket becomes writable when socketError tells how it went. */
+  vsockConnect(fd: number, cid: number, port: number): boolean;
+  vsockPeer(fd: number): { readonly cid: number; readonly port: number };
+  /** Throws why the connection failed. */
+  socketError(fd: number): void;
+  /** Two connected Unix stream sockets. */
+  socketPair(): [number, number];
+  closeFd(fd: number): void;
+  /** Shared memory whose size never changes. */
+  memfd(name: string, sizeBytes: number): number;
+  /** EPERM for a file that may shrink, EINVAL for a range beyond its end. Unmapped by unmap, or when collected. */
+  mapShared(fd: number, offset: number, sizeBytes: number, writable: boolean): ArrayBuffer;
+  /** Views of the buffer are empty afterwards. */
+  unmap(buffer: ArrayBuffer): void;
+  eventfd(): number;
+  /** Adds one; never blocks. */
+  signalEventfd(fd: number): void;
+  /** Count since the last read, 0 if none. */
+  readEventfd(fd: number): number;
+  /** Calls back on the loop whenever the descriptor is readable, until stopped. */
+  watchReadable(fd: number, callback: () => void): Watch;
+  watchWritable(fd: number, callback: () => void): Watch;
+  /**
+   * One message of at most 65,536 bytes and 8 descriptors: undefined if none waits. More descriptors than allowed are
+   * closed, all of them, and ETOOMANYREFS is thrown.
+   */
+  receiveMessage(fd: number, maxBytes: number, maxDescriptors: number): ReceivedMessage | undefined;
+  /** Sends all, or throws: EAGAIN and nothing was sent, EMSGSIZE and a part was. */
+  sendMessage(fd: number, bytes: Uint8Array, descriptors?: readonly number[]): void;
+}
+
+/** @throws E_NATIVE_ADDON the file is not there or not for this Node */
+export function loadAddon(path: string): NativeAddon {
+  const module: { exports: Partial<NativeAddon> } = { exports: {} };
+  try {
+    process.dlopen(module, path);
+  } catch (error) {
+    throw new KitError("E_NATIVE_ADDON", `cannot load ${path}`, { cause: error });
+  }
+  const { exports } = module;
+  if (!isWhole(exports)) throw new KitError("E_NATIVE_ADDON", `${path} is of another version`);
+  return exports;
+}
+
+function isWhole(addon: Partial<NativeAddon>): addon is NativeAddon {
+  return addon.vsockSocket !== undefined && addon.watchWritable !== undefined;
+}
