@@ -3,7 +3,7 @@
  * trusted: heads are bounded by the parser, every wait by a deadline, and nothing of a body is read here.
  */
 import type { ClientRequest, IncomingMessage } from "node:http";
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { addAbortSignal } from "node:stream";
 
 import { isErrno, KitError } from "../core/errors.ts";
@@ -12,7 +12,7 @@ import { loadHttp } from "../core/http-module.ts";
 const MAX_HEAD_BYTES = 16 * 1024;
 
 /** Opens a connection to the control API, with `allowHalfOpen`. The caller owns the socket. */
-export type Dial = (signal: AbortSignal) => Promise<Socket>;
+export type Dial = (signal: AbortSignal) => Promise<Duplex>;
 
 export interface ControlRequest {
   readonly method: "GET" | "POST" | "PUT";

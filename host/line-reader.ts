@@ -1,4 +1,4 @@
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 
 import { KitError } from "../core/errors.ts";
 
@@ -13,7 +13,7 @@ export interface Line {
  * Reads one line from a socket that has not been read yet, and leaves it paused.
  * @throws E_HOST_LINE for a longer line or an end before the newline; the signal's reason.
  */
-export async function readLine(socket: Socket, maxBytes: number, signal: AbortSignal): Promise<Line> {
+export async function readLine(socket: Duplex, maxBytes: number, signal: AbortSignal): Promise<Line> {
   const { promise, resolve, reject } = Promise.withResolvers<Line>();
   let bytes = Buffer.alloc(0);
   const onData = (chunk: Buffer): void => {

@@ -19,38 +19,42 @@ export interface ReceivedMessage {
 
 export interface NativeAddon {
   /** A stream socket, non-blocking and close-on-exec, without the kernel's own two seconds for a connection. */
-  vsockSocket(): number;
-  vsockBind(fd: number, cid: number, port: number): void;
-  vsockListen(fd: number, backlog: number): void;
+  readonly vsockSocket: () => number;
+  readonly vsockBind: (fd: number, cid: number, port: number) => void;
+  readonly vsockListen: (fd: number, backlog: number) => void;
   /** True if connected at once; else the socket becomes writable when socketError tells how it went. */
-  vsockConnect(fd: number, cid: number, port: number): boolean;
-  vsockPeer(fd: number): { readonly cid: number; readonly port: number };
+  readonly vsockConnect: (fd: number, cid: number, port: number) => boolean;
+  readonly vsockPeer: (fd: number) => { readonly cid: number; readonly port: number };
   /** Throws why the connection failed. */
-  socketError(fd: number): void;
+  readonly socketError: (fd: number) => void;
   /** Two connected Unix stream sockets. */
-  socketPair(): [number, number];
-  closeFd(fd: number): void;
+  readonly socketPair: () => [number, number];
+  readonly closeFd: (fd: number) => void;
   /** Shared memory whose size never changes. */
-  memfd(name: string, sizeBytes: number): number;
+  readonly memfd: (name: string, sizeBytes: number) => number;
   /** EPERM for a file that may shrink, EINVAL for a range beyond its end. Unmapped by unmap, or when collected. */
-  mapShared(fd: number, offset: number, sizeBytes: number, writable: boolean): ArrayBuffer;
+  readonly mapShared: (fd: number, offset: number, sizeBytes: number, writable: boolean) => ArrayBuffer;
   /** Views of the buffer are empty afterwards. */
-  unmap(buffer: ArrayBuffer): void;
-  eventfd(): number;
+  readonly unmap: (buffer: ArrayBuffer) => void;
+  readonly eventfd: () => number;
   /** Adds one; never blocks. */
-  signalEventfd(fd: number): void;
+  readonly signalEventfd: (fd: number) => void;
   /** Count since the last read, 0 if none. */
-  readEventfd(fd: number): number;
+  readonly readEventfd: (fd: number) => number;
   /** Calls back on the loop whenever the descriptor is readable, until stopped. */
-  watchReadable(fd: number, callback: () => void): Watch;
-  watchWritable(fd: number, callback: () => void): Watch;
+  readonly watchReadable: (fd: number, callback: () => void) => Watch;
+  readonly watchWritable: (fd: number, callback: () => void) => Watch;
   /**
    * One message of at most 65,536 bytes and 8 descriptors: undefined if none waits. More descriptors than allowed are
    * closed, all of them, and ETOOMANYREFS is thrown.
    */
-  receiveMessage(fd: number, maxBytes: number, maxDescriptors: number): ReceivedMessage | undefined;
+  readonly receiveMessage: (
+    fd: number,
+    maxBytes: number,
+    maxDescriptors: number,
+  ) => ReceivedMessage | undefined;
   /** Sends all, or throws: EAGAIN and nothing was sent, EMSGSIZE and a part was. */
-  sendMessage(fd: number, bytes: Uint8Array, descriptors?: readonly number[]): void;
+  readonly sendMessage: (fd: number, bytes: Uint8Array, descriptors?: readonly number[]) => void;
 }
 
 /** @throws E_NATIVE_ADDON the file is not there or not for this Node */

@@ -23,6 +23,7 @@ export interface VsockAddress {
 
 /** What we use of libuv's handle for Unix sockets. */
 interface PipeHandle {
+  readonly fd: number;
   open(fd: number): number;
   listen(backlog: number): number;
   close(callback?: () => void): void;
@@ -71,8 +72,8 @@ async function awaitConnection(addon: NativeAddon, fd: number, signal: AbortSign
 
 export interface VsockListenOptions {
   readonly addon: NativeAddon;
-  /** The socket is the handler's from then on. */
-  readonly onConnection: (socket: Socket) => void;
+  /** The socket is the handler's from then on. @param peerCid where it comes from */
+  readonly onConnection: (socket: Socket, peerCid: number) => void;
 }
 
 /**
@@ -92,7 +93,10 @@ export function listenVsock(port: number, { addon, onConnection }: VsockListenOp
   }
   handle.onconnection = (status, accepted) => {
     // A connection that failed between its arrival and its acceptance is nobody's.
-    if (status === 0 && accepted !== undefined) onConnection(toSocket(accepted));
+    if (status !== 0 || accepted === undefined) return;
+    const cid = findPeer(addon, accepted);
+    if (cid === undefined) accepted.close();
+    else onConnection(toSocket(accepted), cid);
   };
   const status = handle.listen(BACKLOG);
   if (status !== 0) {
@@ -107,6 +111,15 @@ export function listenVsock(port: number, { addon, onConnection }: VsockListenOp
       await closed;
     },
   };
+}
+
+/** Undefined: it has gone already. */
+function findPeer(addon: NativeAddon, { fd }: PipeHandle): number | undefined {
+  try {
+    return addon.vsockPeer(fd).cid;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The handle owns the descriptor afterwards. */

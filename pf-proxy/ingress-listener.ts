@@ -5,6 +5,8 @@
  */
 import { createServer, type Server, type Socket } from "node:net";
 
+import type { Duplex } from "node:stream";
+
 import { withDeadline } from "../core/deadline.ts";
 import { isErrno, KitError } from "../core/errors.ts";
 import { decodeIngressStatus, encodeIngressPreface } from "../wire/ingress-preface.ts";
@@ -21,7 +23,7 @@ export interface IngressListenerOptions {
   readonly hostPort: number;
   readonly servicePort: number;
   /** Connects to the ingress port of the enclave. */
-  readonly dial: (signal: AbortSignal) => Promise<Socket>;
+  readonly dial: (signal: AbortSignal) => Promise<Duplex>;
   /** Ends every connection. */
   readonly signal: AbortSignal;
 }
@@ -77,7 +79,7 @@ async function serve(
 }
 
 /** @throws E_INGRESS_REFUSED where the enclave says no. */
-async function openStream({ dial, servicePort, signal }: IngressListenerOptions): Promise<Socket> {
+async function openStream({ dial, servicePort, signal }: IngressListenerOptions): Promise<Duplex> {
   const deadline = withDeadline(signal, CONNECT_TIMEOUT_MS);
   const stream = await dial(deadline);
   try {

@@ -52,6 +52,11 @@ export const NITRO_ERRORS = {
     meaning: "A vsock port of this host that the enclave needs is in use.",
     hint: "`ss --vsock --listening` shows it. One enclave of this toolkit can run on the hardware at a time.",
   },
+  E_NITRO_ENDED: {
+    exit: EXIT.enclaveFailed,
+    meaning: "The enclave ended without a word from its init.",
+    hint: "The hardware shows no more: boot the image with `--backend qemu`, or in debug mode, and look at its console.",
+  },
   E_NITRO_LEFT: {
     exit: EXIT.failure,
     meaning: "An enclave could not be terminated and may still run.",

@@ -3,12 +3,19 @@ import type { EnclaveRecord } from "../state/enclave-record.ts";
 import { renderAge, renderTable } from "../../core/text-table.ts";
 
 /** What the backend keeps from this host. Only the hardware keeps anything. */
-const PROTECTION = "none";
+function protectionOf({ backend, debug }: EnclaveRecord): "hypervisor" | "none" {
+  return backend === "nitro" && !debug ? "hypervisor" : "none";
+}
 
 /** What `--json` prints: the record without what is only for us. */
 export function toStatusJson(record: EnclaveRecord): Record<string, unknown> {
   const { version: _version, runner, ...rest } = record;
-  return { ...rest, protection: PROTECTION, runner: { pid: runner.pid } };
+  return { ...rest, protection: protectionOf(record), runner: { pid: runner.pid } };
+}
+
+/** With what runs its instructions, where that is a question. */
+export function describeBackend({ backend, accelerator }: EnclaveRecord): string {
+  return accelerator === null ? backend : `${backend} (${accelerator.toUpperCase()})`;
 }
 
 /** `http://`-less address that a client can use. */
@@ -19,8 +26,8 @@ export function describePort(port: EnclaveRecord["ports"][number]): string {
 export function describeStatus(record: EnclaveRecord, nowMs: number): string {
   const lines = [
     `${record.name}: ${record.state}${record.reason === null ? "" : ` (${record.reason})`}`,
-    `  backend      ${record.backend}, ${record.mode}, attestation ${record.attestation}`,
-    `  protection   ${PROTECTION} against this host: the local backend is for development`,
+    `  backend      ${describeBackend(record)}, ${record.mode}, attestation ${record.attestation}`,
+    `  protection   ${describeProtection(record)}`,
     ...describeIsolation(record).map((line) => `  isolation    ${line}`),
     ...describeBrokenLimits(record).map((line) => `  limits       ${line}`),
     ...(record.overridden ? ["  services     overridden by a reload; the image has others"] : []),
@@ -37,6 +44,14 @@ export function describeStatus(record: EnclaveRecord, nowMs: number): string {
     service.reason ?? "",
   ]);
   return rows.length === 0 ? lines.join("\n") : `${lines.join("\n")}\n${renderTable(rows)}`;
+}
+
+function describeProtection(record: EnclaveRecord): string {
+  if (protectionOf(record) === "hypervisor") return "by the Nitro hypervisor";
+  const why = record.debug
+    ? "debug mode shows everything"
+    : `the ${record.backend} backend is for development`;
+  return `none against this host: ${why}`;
 }
 
 function describeIsolation({ isolated, services }: EnclaveRecord): string[] {

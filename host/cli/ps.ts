@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { inspectEnclave, isLive, listEnclaves } from "../controller/inspect.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import type { GetContext } from "./command-context.ts";
-import { describePort, describeStatus, toStatusJson } from "./describe-record.ts";
+import { describeBackend, describePort, describeStatus, toStatusJson } from "./describe-record.ts";
 import { renderAge, renderTable } from "../../core/text-table.ts";
 
 export function createPsCommand(getContext: GetContext): Command {
@@ -29,7 +29,7 @@ function toRow(record: EnclaveRecord, nowMs: number): string[] {
   return [
     record.name,
     record.state,
-    record.backend,
+    describeBackend(record),
     record.mode,
     renderAge(nowMs - record.createdAt),
     `${running}/${record.services.length}`,

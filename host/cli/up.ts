@@ -1,7 +1,8 @@
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 
 import { withDeadline } from "../../core/deadline.ts";
 import { KitError, toKitError } from "../../core/errors.ts";
+import { BACKEND_NAMES, type BackendName } from "../backends/machine-plan.ts";
 import { EnclaveName } from "../config/enclave-schema.ts";
 import type { PortSpec } from "../config/enclave-spec.ts";
 import { loadEnclaveSpec } from "../config/load-spec.ts";
@@ -27,7 +28,8 @@ interface UpFlags {
   readonly name?: string;
   readonly publish?: readonly PortSpec[];
   readonly timeout: number;
-  readonly backend: string;
+  readonly debugMode?: boolean;
+  readonly backend: BackendName;
   readonly json?: boolean;
 }
 
@@ -42,7 +44,8 @@ export function createUpCommand(getContext: GetContext): Command {
       "publish this port instead of the file's (can be repeated)",
       collectPort,
     )
-    .option("--backend <backend>", "what to run on: local", "local")
+    .addOption(new Option("--backend <backend>", "what to run on").choices(BACKEND_NAMES).default("local"))
+    .option("--debug-mode", "nitro: readable console, and measurements that are all zero")
     .option(
       "--timeout <duration>",
       "how long to wait until everything is healthy",
@@ -78,27 +81,29 @@ export function parseDuration(text: string): number {
 
 async function runUp(context: CommandContext, file: string, flags: UpFlags): Promise<void> {
   const { toolkit, terminal, interrupted } = context;
-  if (flags.backend !== "local") {
-    throw new KitError(
-      "E_CONFIG_UNSUPPORTED",
-      `this release has no backend ${JSON.stringify(flags.backend)}`,
-      { hint: "Use --backend local." },
-    );
-  }
   const spec = await loadEnclaveSpec(file);
   const name = flags.name ?? spec.name;
   const foreground = flags.detach !== true;
   using started = await startEnclave(toolkit, {
     spec,
     name,
+    backend: flags.backend,
     ports: checkPublished(flags.publish, spec.ports) ?? spec.ports,
     foreground,
+    debug: isDebug(flags),
     signal: interrupted,
     onProgress: (step) => terminal.progress(step),
     onWarning: (text) => terminal.note(`warning: ${text}`),
   });
   if (foreground) await runInForeground(context, name, started);
   else await runDetached(context, name, { started, flags });
+}
+
+/** @throws E_USAGE where the backend has no such mode */
+function isDebug({ backend, debugMode }: UpFlags): boolean {
+  if (debugMode === true && backend !== "nitro")
+    throw new KitError("E_USAGE", `--debug-mode is for --backend nitro, not for ${backend}`);
+  return debugMode === true;
 }
 
 /** The measured configuration says which service ports may be reached; the command line chooses where, not what. */

@@ -80,13 +80,21 @@ const Ports = z
   )
   .max(256);
 
+const CpuIds = z
+  .array(z.number().int().min(0).max(4095))
+  .min(1)
+  .max(1024)
+  .refine((ids) => new Set(ids).size === ids.length, "names a CPU twice");
+
 export const EnclaveSchema = z.strictObject({
   name: EnclaveName,
   mode: z.enum(["development", "production"]),
   image: Image,
   resources: z
     .strictObject({
-      cpus: z.number().int().min(1).max(1024).default(2),
+      cpus: z.number().int().min(1).max(1024).optional(),
+      cpu_ids: CpuIds.optional(),
+      numa_node: z.number().int().min(0).max(1023).optional(),
       memory: Bytes.refine((bytes) => bytes >= 64 * MIB, "an enclave needs at least 64MiB").default(
         1024 * MIB,
       ),

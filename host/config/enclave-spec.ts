@@ -37,6 +37,15 @@ export interface PortSpec {
   readonly servicePort: number;
 }
 
+/** What the machine gets. None of it is in the image. */
+export interface ResourceSpec {
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  /** As many as `cpus`. This and the node are for the nitro backend; the others have no CPUs of their own to give. */
+  readonly cpuIds?: readonly number[];
+  readonly numaNode?: number;
+}
+
 /** enclave.yaml, validated: host/config/load-spec.ts makes it. */
 export interface EnclaveSpec {
   /** Absolute path of the YAML file. */
@@ -45,7 +54,7 @@ export interface EnclaveSpec {
   readonly mode: "development" | "production";
   readonly attestation: "nitro" | "development";
   readonly image: ImageSpec;
-  readonly resources: { readonly cpus: number; readonly memoryBytes: number };
+  readonly resources: ResourceSpec;
   /** Empty: the image's own ENTRYPOINT and CMD are the one service. */
   readonly services: readonly ServiceSpec[];
   readonly ports: readonly PortSpec[];

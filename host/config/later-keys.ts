@@ -9,8 +9,6 @@ const LATER_KEYS: readonly (readonly [YamlPath, string])[] = [
   [["egress"], "egress rules"],
   [["operators"], "operator certificates"],
   [["attestation", "publish"], "the attestation server"],
-  [["resources", "cpu_ids"], "the nitro backend"],
-  [["resources", "numa_node"], "the nitro backend"],
   [["services", "*", "nsm"], "attestation by services"],
 ];
 

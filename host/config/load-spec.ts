@@ -7,7 +7,7 @@ import { toLimits } from "./limits-schema.ts";
 import { decodeYaml } from "./decode-yaml.ts";
 import { checkDependencies } from "./dependency-check.ts";
 import { EnclaveSchema, type EnclaveYaml } from "./enclave-schema.ts";
-import type { EnclaveSpec, PortSpec, ServiceSpec } from "./enclave-spec.ts";
+import type { EnclaveSpec, PortSpec, ResourceSpec, ServiceSpec } from "./enclave-spec.ts";
 import { refuseLaterKeys } from "./later-keys.ts";
 import { formatPortMapping } from "./port-mapping.ts";
 import { resolveImage } from "./resolve-image.ts";
@@ -31,11 +31,28 @@ export async function loadEnclaveSpec(path: string): Promise<EnclaveSpec> {
     mode: yaml.mode,
     attestation: yaml.attestation.provider ?? (yaml.mode === "development" ? "development" : "nitro"),
     image: await resolveImage(yaml, file),
-    resources: { cpus: yaml.resources.cpus, memoryBytes: yaml.resources.memory },
+    resources: toResources(yaml, file),
     services,
     ports: yaml.ports,
     logs: { ship: yaml.logs.ship ?? yaml.mode === "development" },
     singleUser: yaml.local.single_user,
+  };
+}
+
+const DEFAULT_CPUS = 2;
+
+/** How many or which, as for nitro-cli. */
+function toResources({ resources }: EnclaveYaml, file: YamlFile): ResourceSpec {
+  const { cpus, cpu_ids: cpuIds, numa_node: numaNode, memory: memoryBytes } = resources;
+  if (cpus !== undefined && cpuIds !== undefined)
+    throw invalid(file, ["resources", "cpu_ids"], "says which CPUs, so cpus cannot say how many: remove one");
+  if (cpuIds?.includes(0) === true)
+    throw invalid(file, ["resources", "cpu_ids"], "CPU 0 always stays with the host");
+  return {
+    cpus: cpuIds?.length ?? cpus ?? DEFAULT_CPUS,
+    memoryBytes,
+    ...(cpuIds === undefined ? {} : { cpuIds }),
+    ...(numaNode === undefined ? {} : { numaNode }),
   };
 }
 

@@ -5,6 +5,9 @@ import { delimiter, join } from "node:path";
 import { toKitError } from "../../core/errors.ts";
 import { chooseIdMap } from "../backends/local/id-map.ts";
 import { runInUserNamespace, userNamespaceRefusal } from "../backends/local/user-namespace.ts";
+import { type Finding, ok } from "./doctor/finding.ts";
+import { examineNitro } from "./doctor/nitro.ts";
+import type { WantedEnclave } from "./doctor/wanted-enclave.ts";
 import { listEnclaves } from "./inspect.ts";
 import { trySandbox } from "./sandbox-trial.ts";
 import type { Toolkit } from "./toolkit.ts";
@@ -15,17 +18,11 @@ const WANTED_FREE_BYTES = 2 * 1024 ** 3;
 const KERNEL_NEEDED = [5, 12] as const;
 const NODE_NEEDED = 26;
 
-export interface Finding {
-  readonly check: string;
-  /** fail: the local backend cannot work. warn: some images or options cannot. */
-  readonly result: "ok" | "warn" | "fail";
-  readonly detail: string;
-  /** What mends it; empty for ok. */
-  readonly fix: string;
-}
-
-export async function examineMachine(toolkit: Toolkit): Promise<Finding[]> {
-  return await Promise.all([
+/** @param wanted what is to run on the hardware, as far as it is known */
+export async function examineMachine(toolkit: Toolkit, wanted: WantedEnclave = {}): Promise<Finding[]> {
+  const { searchPath, userName, uid } = toolkit.caller;
+  const user = { name: userName, uid, groups: process.getgroups?.() ?? [] };
+  const findings = await Promise.all([
     checkKernel(),
     checkNode(toolkit),
     checkUserNamespace(toolkit),
@@ -34,10 +31,10 @@ export async function examineMachine(toolkit: Toolkit): Promise<Finding[]> {
     checkApt(toolkit),
     checkDisk(toolkit),
     checkRecords(toolkit),
+    examineNitro({ root: "/", searchPath, user, wanted }),
   ]);
+  return findings.flat();
 }
-
-const ok = (check: string, detail: string): Finding => ({ check, result: "ok", detail, fix: "" });
 
 async function checkKernel(): Promise<Finding> {
   const release = (await readFile("/proc/sys/kernel/osrelease", "utf8")).trim();

@@ -5,10 +5,17 @@ import { join } from "node:path";
 
 import { ADDON_FLAGS, COMPILER_FLAGS, nodeHeadersOf } from "../../native/build.ts";
 import { openBlobStore } from "../../rbuilds/blob-store.ts";
-import { buildEnclaveImage, type EnclaveImage, type ImageOptions } from "../../rbuilds/image/build-image.ts";
+import type { BuiltImage } from "../../rbuilds/built-image.ts";
+import {
+  assembleEnclaveImage,
+  buildEnclaveImage,
+  type EnclaveImage,
+  type ImageOptions,
+} from "../../rbuilds/image/build-image.ts";
 import { encodeProvenance } from "../../rbuilds/image/provenance.ts";
 import { digestToolkit, type ToolkitFiles } from "../../rbuilds/image/toolkit-files.ts";
 import type { EnclaveLock } from "../../rbuilds/lock/enclave-lock.ts";
+import { compareLocks } from "../../rbuilds/lock/lock-difference.ts";
 import { lockPath, readLockFile, requireCurrent, writeLockFile } from "../../rbuilds/lock/lock-file.ts";
 import { lockOwnParts, makeLock } from "../../rbuilds/lock/make-lock.ts";
 import { packageReporter } from "../../rbuilds/package-report.ts";
@@ -53,11 +60,32 @@ export async function readCurrentLock(
   return lock;
 }
 
+/**
+ * For `up`, which is for work in progress: the packages of the project's lock as long as the enclave.yaml asks for the
+ * same ones, with whatever toolkit this is. A lock is written where there is none, and never changed.
+ * @throws E_LOCK_INVALID, what makeLock throws
+ */
+export async function openWorkingLock(toolkit: Toolkit, options: LockOptions): Promise<EnclaveLock> {
+  const { spec, signal } = options;
+  const lock = await readLockFile(lockPath(spec.file));
+  if (lock === undefined) return await updateLock(toolkit, options);
+  const request = { image: spec.image, toolkit: await toolkitDigests(toolkit, signal) };
+  const now = await lockOwnParts(request, lock, { architecture: toolkit.architecture, signal });
+  const isOtherToolkit = compareLocks({ ...lock, toolkit: now.toolkit }, now).length === 0;
+  return isOtherToolkit ? now : await resolveLock(toolkit, options);
+}
+
 /** Resolves everything to what it is now, and writes the file. @throws what makeLock throws */
 export async function updateLock(toolkit: Toolkit, options: LockOptions): Promise<EnclaveLock> {
+  const lock = await resolveLock(toolkit, options);
+  await writeLockFile(lockPath(options.spec.file), lock);
+  return lock;
+}
+
+async function resolveLock(toolkit: Toolkit, options: LockOptions): Promise<EnclaveLock> {
   const { spec, signal, onProgress } = options;
   const { architecture, cacheDir, proxies } = toolkit;
-  const lock = await makeLock(
+  return await makeLock(
     { image: spec.image, toolkit: await toolkitDigests(toolkit, signal) },
     {
       architecture,
@@ -68,8 +96,6 @@ export async function updateLock(toolkit: Toolkit, options: LockOptions): Promis
       onProgress: packageReporter(onProgress),
     },
   );
-  await writeLockFile(lockPath(spec.file), lock);
-  return lock;
 }
 
 /** @throws what buildEnclaveImage throws */
@@ -84,7 +110,21 @@ export async function buildImageFile(toolkit: Toolkit, options: FileBuildOptions
   return { ...image, provenance };
 }
 
-async function imageOptions(toolkit: Toolkit, options: FileBuildOptions): Promise<ImageOptions> {
+/** The files of the image that `build` would make now, without making it. @throws as buildImageFile */
+export async function assembleForImage(
+  toolkit: Toolkit,
+  options: Omit<FileBuildOptions, "output">,
+): Promise<BuiltImage> {
+  const { spec, lock, signing } = options;
+  const { mode, attestation } = spec;
+  const request = { assemble: assembleRequest(spec), lock, mode, attestation, signing };
+  return await assembleEnclaveImage(request, await imageOptions(toolkit, options));
+}
+
+async function imageOptions(
+  toolkit: Toolkit,
+  options: Omit<FileBuildOptions, "output">,
+): Promise<ImageOptions> {
   const { cacheDir, stateDir, architecture, proxies, nativeDir } = toolkit;
   return {
     cacheDir,

@@ -3,7 +3,7 @@ import { KitError } from "../../core/errors.ts";
 import type { ServiceConfig } from "../../wire/enclave-config.ts";
 import { loadEnclaveSpec } from "../config/load-spec.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
-import { buildImage } from "./image-build.ts";
+import { assembleFor } from "./prepare-machine.ts";
 import type { Toolkit } from "./toolkit.ts";
 
 /**
@@ -17,7 +17,7 @@ export async function computeOverrides(
   signal: AbortSignal,
 ): Promise<readonly ServiceConfig[]> {
   const spec = await loadEnclaveSpec(record.file);
-  const image = await buildImage(toolkit, { spec, signal, onProgress: () => undefined });
+  const image = await assembleFor(toolkit, record.backend, { spec, signal, onProgress: () => undefined });
   if (image.filesDigest === record.imageFiles) return image.config.services;
   throw new KitError("E_RELOAD_IMAGE", `${record.file} describes other files than ${record.name} runs with`);
 }

@@ -17,13 +17,13 @@ export function runnerOf(record: EnclaveRecord): ProcessIdentity | undefined {
 }
 
 /**
- * Asks the runner for an ordered stop; with a reason the end counts as a failure. A runner that has only just begun
+ * Asks the runner for an ordered stop, and for the kill of what has not ended after that time. A runner that has only just begun
  * gets the time to open its socket.
  * @throws E_HOST_RUNNER
  */
-export async function askStop(stateDir: string, name: string, reason?: string): Promise<void> {
+export async function askStop(stateDir: string, name: string, timeoutMs?: number): Promise<void> {
   const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
-  const query = reason === undefined ? "" : `?reason=${encodeURIComponent(reason.slice(0, 1000))}`;
+  const query = timeoutMs === undefined ? "" : `?timeout=${Math.round(timeoutMs)}`;
   const socketPath = enclavePaths(stateDir, name).runnerSocket;
   for (;;) {
     try {

@@ -1,9 +1,11 @@
 import { isErrno, KitError } from "../../core/errors.ts";
 import { isRunning, type ProcessIdentity } from "../../core/process-identity.ts";
+import { enclavePaths } from "../state/enclave-paths.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import { lockName } from "../state/name-lock.ts";
 import { listNames, readRecord, removeEnclave } from "../state/record-store.ts";
 import { correctLocked, inspectEnclave, isLive } from "./inspect.ts";
+import { endNitroLeftover } from "./nitro-leftover.ts";
 import { askStop, awaitGone, runnerOf } from "./runner-client.ts";
 
 /** What the runner needs beside the time of the services. */
@@ -18,17 +20,18 @@ const AT_ONCE = 4;
 export async function stopEnclave(
   stateDir: string,
   name: string,
-  timeoutMs = MAX_STOP_MS,
+  timeoutMs?: number,
 ): Promise<EnclaveRecord> {
   const record = await inspectEnclave(stateDir, name);
   const identity = runnerOf(record);
   if (!isLive(record) || identity === undefined) return record;
-  const isHeard = await askStop(stateDir, name).then(
+  const isHeard = await askStop(stateDir, name, timeoutMs).then(
     () => true,
     () => false,
   );
   if (!isHeard) await signalRunner(identity, "SIGTERM");
-  await awaitEnd(identity, isHeard ? timeoutMs : Math.min(timeoutMs, DEAF_TIMEOUT_MS));
+  const longestMs = timeoutMs === undefined ? MAX_STOP_MS : timeoutMs + RUNNER_MARGIN_MS;
+  await awaitEnd(identity, isHeard ? longestMs : Math.min(longestMs, DEAF_TIMEOUT_MS));
   return await inspectEnclave(stateDir, name);
 }
 
@@ -59,6 +62,7 @@ async function removeEnclaveByName(stateDir: string, name: string): Promise<void
   await using _lock = await lockName(stateDir, name);
   const record = await readRecord(stateDir, name).catch(() => undefined);
   if (record !== undefined && isLive(await correctLocked(stateDir, record))) return;
+  await endNitroLeftover(enclavePaths(stateDir, name).request);
   await removeEnclave(stateDir, name);
 }
 

@@ -8,8 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import { KitError } from "../../core/errors.ts";
-import type { BuiltImage } from "../../rbuilds/built-image.ts";
-import { planLocal } from "../backends/local/local-plan.ts";
+import type { BackendName } from "../backends/machine-plan.ts";
 import type { EnclaveSpec, PortSpec } from "../config/enclave-spec.ts";
 import { encodeStopRequest, type RunRequest } from "../runner/run-request.ts";
 import { enclavePaths } from "../state/enclave-paths.ts";
@@ -23,16 +22,20 @@ import {
   removeEnclave,
   writeFirstRecord,
 } from "../state/record-store.ts";
-import { buildImage } from "./image-build.ts";
 import { correctLocked, findEnclave, isLive } from "./inspect.ts";
+import { endNitroLeftover } from "./nitro-leftover.ts";
+import { type PreparedMachine, prepareMachine } from "./prepare-machine.ts";
 import { stopTimeoutMs } from "./stop-timeout.ts";
 import type { Toolkit } from "./toolkit.ts";
 
 export interface UpOptions {
   readonly spec: EnclaveSpec;
+  readonly backend: BackendName;
   /** Name of this enclave; the YAML's unless told. */
   readonly name: string;
   readonly ports: readonly PortSpec[];
+  /** On the hardware: readable console, and measurements of zeros. */
+  readonly debug: boolean;
   /** The enclave ends with this process. */
   readonly foreground: boolean;
   readonly signal: AbortSignal;
@@ -55,31 +58,17 @@ export interface StartedEnclave extends Disposable {
 /** @throws E_IMAGE_*, E_HOST_* */
 export async function startEnclave(toolkit: Toolkit, options: UpOptions): Promise<StartedEnclave> {
   await refuseTaken(toolkit.stateDir, options.name);
-  const image = await buildImage(toolkit, options);
+  await using machine = await prepareMachine(toolkit, options.backend, options);
+  const { image } = machine;
   for (const warning of image.warnings) options.onWarning(warning);
-  const plan = await planLocal({
-    image,
-    memoryBytes: options.spec.resources.memoryBytes,
-    cpus: options.spec.resources.cpus,
-    cacheDir: toolkit.cacheDir,
-    caller: toolkit.caller,
-    programs: {
-      node: toolkit.node,
-      launcher: join(toolkit.nativeDir, "launcher"),
-      treeProgram: join(toolkit.distDir, "tree.js"),
-    },
-    signal: options.signal,
-    onProgress: options.onProgress,
-  });
   options.signal.throwIfAborted();
   options.onProgress(`starting ${options.name}`);
   await using _lock = await lockName(toolkit.stateDir, options.name);
   await takeName(toolkit.stateDir, options.name);
   try {
     const request: RunRequest = {
-      record: firstRecord(options, image),
-      plan,
-      launcher: join(toolkit.nativeDir, "launcher"),
+      record: firstRecord(options, machine),
+      machine: await machine.place(enclavePaths(toolkit.stateDir, options.name).boot),
       ports: options.ports,
       stopTimeoutMs: stopTimeoutMs(image.config.services),
       foreground: options.foreground,
@@ -105,6 +94,7 @@ async function takeName(stateDir: string, name: string): Promise<void> {
   const earlier = await readRecord(stateDir, name);
   const record = earlier === undefined ? undefined : await correctLocked(stateDir, earlier);
   if (record !== undefined && isLive(record)) throw nameInUse(record);
+  await endNitroLeftover(enclavePaths(stateDir, name).request);
   await removeEnclave(stateDir, name);
   await claimName(stateDir, name);
 }
@@ -116,13 +106,18 @@ function nameInUse(record: EnclaveRecord): KitError {
   );
 }
 
-function firstRecord({ spec, name, ports }: UpOptions, image: BuiltImage): EnclaveRecord {
+function firstRecord(
+  { spec, name, ports, backend, debug }: UpOptions,
+  { image, accelerator }: PreparedMachine,
+): EnclaveRecord {
   return {
     version: RECORD_VERSION,
     name,
     state: "starting",
     reason: null,
-    backend: "local",
+    backend,
+    accelerator,
+    debug,
     mode: spec.mode,
     attestation: spec.attestation,
     isolated: null,

@@ -21,6 +21,8 @@ export interface FollowerOptions {
   readonly log: Log;
   readonly onStatus: (status: ToldStatus) => void;
   readonly onLogs: (entries: readonly HostLogEntry[]) => Promise<void>;
+  /** From here on nothing that it says is lost. */
+  readonly onLogsOpen: () => void;
   /** The enclave ended its log stream: everything it said has been handed over. */
   readonly onLogsEnd: () => void;
   /** False where logs stay inside the enclave. */
@@ -87,7 +89,7 @@ async function followLogs(options: FollowerOptions, position: LogPosition, reset
     position.after = 0;
   }
   const path = `/v1/logs?follow=true&after=${position.after}`;
-  for await (const batch of streamLines({ ...options, path })) {
+  for await (const batch of streamLines({ ...options, path, onOpen: options.onLogsOpen })) {
     const entries: HostLogEntry[] = [];
     for (const item of batch.map(decodeLogItem)) {
       if ("dropped" in item) entries.push(gapEntry(item.dropped));

@@ -1,6 +1,6 @@
 /** Requests to the control API of an enclave (wire/control.ts) over vsock. The enclave is not trusted: every answer is bounded. */
 import type { IncomingMessage } from "node:http";
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 
 import { KitError } from "../../core/errors.ts";
 import { loadHttp } from "../../core/http-module.ts";
@@ -9,12 +9,14 @@ const MAX_STATUS_BYTES = 1024 * 1024;
 /** A log line of 16 KiB can take six bytes a character as JSON. */
 const MAX_LINE_BYTES = 256 * 1024;
 
-export type Dial = (signal: AbortSignal) => Promise<Socket>;
+export type Dial = (signal: AbortSignal) => Promise<Duplex>;
 
 interface ControlRequest {
   readonly path: string;
   readonly dial: Dial;
   readonly signal: AbortSignal;
+  /** The enclave has begun to answer. */
+  readonly onOpen?: () => void;
 }
 
 /** A JSON answer. @throws E_HOST_CONTROL, E_BACKEND_CONNECT */
@@ -34,6 +36,7 @@ export async function getJson(request: ControlRequest): Promise<unknown> {
 /** Batches of the lines of an endless answer, parsed, as they arrive. */
 export async function* streamLines(request: ControlRequest): AsyncGenerator<readonly unknown[]> {
   const response = await send(request);
+  request.onOpen?.();
   let rest = Buffer.alloc(0);
   for await (const part of chunksOf(response)) {
     const bytes = rest.length === 0 ? part : Buffer.concat([rest, part]);

@@ -75,12 +75,14 @@ function describeEnd({ stopAsked, end }: EnclaveFacts, exit: MachineExit): Condi
   if (end?.code === "poweroff" && exit.status === 0)
     return { state: "stopped", reason: stopAsked ? null : end.reason };
   if (end !== undefined) return { state: "failed", reason: `${end.code}: ${end.reason}` };
-  if (stopAsked && exit.status === 0) return { state: "stopped", reason: null };
+  if (stopAsked && exit.status === 0 && exit.error === undefined) return { state: "stopped", reason: null };
   return describeSilentEnd(stopAsked, exit);
 }
 
 /** init said nothing before it went. */
 function describeSilentEnd(stopAsked: boolean, exit: MachineExit): Condition {
+  if (exit.error !== undefined)
+    return { state: stopAsked ? "stopped" : "failed", reason: exit.error.message };
   const how = exit.signal ?? signalOf(exit.status);
   if (stopAsked && how === "SIGKILL") return { state: "stopped", reason: "killed: it did not stop in time" };
   if (how !== undefined) return { state: "failed", reason: `init killed by ${how}` };

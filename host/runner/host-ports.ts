@@ -1,5 +1,5 @@
 /** What the host answers on the vsock ports that init dials: the heartbeat and init's one line. */
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 
 import { withDeadline } from "../../core/deadline.ts";
 import type { Log } from "../../core/log.ts";
@@ -12,10 +12,11 @@ const HEARTBEAT_TIMEOUT_MS = 5_000;
 const LINE_TIMEOUT_MS = 5_000;
 
 /** One byte each way, then the enclave closes. */
-export function answerHeartbeat(socket: Socket): void {
-  socket.setTimeout(HEARTBEAT_TIMEOUT_MS, () => socket.destroy());
+export function answerHeartbeat(socket: Duplex): void {
+  const timer = setTimeout(() => socket.destroy(), HEARTBEAT_TIMEOUT_MS);
+  socket.once("close", () => clearTimeout(timer));
   socket.on("error", () => socket.destroy());
-  socket.once("data", (bytes) => {
+  socket.once("data", (bytes: Buffer) => {
     if (bytes[0] === HEARTBEAT_BYTE) socket.end(Uint8Array.of(HEARTBEAT_BYTE));
     else socket.destroy();
   });
@@ -24,7 +25,7 @@ export function answerHeartbeat(socket: Socket): void {
 
 /** Hands what init says to `receive`; anything else is logged and dropped. */
 export async function receiveInitLine(
-  socket: Socket,
+  socket: Duplex,
   receive: (line: InitLine) => void,
   log: Log,
 ): Promise<void> {

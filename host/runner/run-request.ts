@@ -1,4 +1,4 @@
-import type { LocalPlan } from "../backends/local/local-plan.ts";
+import type { MachinePlan } from "../backends/machine-plan.ts";
 import type { PortSpec } from "../config/enclave-spec.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 
@@ -6,9 +6,7 @@ import type { EnclaveRecord } from "../state/enclave-record.ts";
 export interface RunRequest {
   /** The record as it is before anything happened. */
   readonly record: EnclaveRecord;
-  readonly plan: LocalPlan;
-  /** Path of the launcher program. */
-  readonly launcher: string;
+  readonly machine: MachinePlan;
   readonly ports: readonly PortSpec[];
   /** Time that an ordered stop may take, in ms. */
   readonly stopTimeoutMs: number;

@@ -1,8 +1,9 @@
 /**
  * What a runner answers on runner.sock (0600):
  *
- *   GET  /status                 the record
- *   POST /stop?reason=TEXT       202; asks for an ordered stop; with a reason the end counts as a failure
+ *   GET  /status                        the record
+ *   POST /stop?reason=TEXT&timeout=MS   202; asks for an ordered stop; with a reason the end counts as a failure;
+ *                                       what has not ended after the time is killed
  */
 import { chmod, rm } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -16,7 +17,7 @@ const MAX_REASON = 1024;
 export interface RunnerServerOptions {
   readonly path: string;
   readonly record: () => EnclaveRecord;
-  readonly stop: (reason: string | undefined) => void;
+  readonly stop: (reason: string | undefined, timeoutMs: number | undefined) => void;
 }
 
 export async function openRunnerServer(options: RunnerServerOptions): Promise<AsyncDisposable> {
@@ -42,6 +43,12 @@ export async function openRunnerServer(options: RunnerServerOptions): Promise<As
   };
 }
 
+function stop(query: URLSearchParams, options: RunnerServerOptions): void {
+  const timeout = query.get("timeout") ?? "";
+  const timeoutMs = /^[0-9]{1,9}$/.test(timeout) ? Number(timeout) : undefined;
+  options.stop(query.get("reason")?.slice(0, MAX_REASON) || undefined, timeoutMs);
+}
+
 function answer(request: IncomingMessage, response: ServerResponse, options: RunnerServerOptions): void {
   const url = URL.parse(request.url ?? "/", "http://runner"); // null for `//` and the like
   const route = `${request.method ?? ""} ${url?.pathname ?? ""}`;
@@ -50,7 +57,7 @@ function answer(request: IncomingMessage, response: ServerResponse, options: Run
   if (route === "GET /status") {
     response.end(JSON.stringify(options.record()));
   } else if (route === "POST /stop") {
-    options.stop(url?.searchParams.get("reason")?.slice(0, MAX_REASON) || undefined);
+    stop(url?.searchParams ?? new URLSearchParams(), options);
     response.writeHead(202).end("{}");
   } else {
     response.writeHead(404).end("{}");

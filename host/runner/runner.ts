@@ -2,13 +2,15 @@
  * One runner owns one enclave on the host: machine, listeners, logs, record. `run` is its whole life: open everything,
  * start the machine, follow it until it ends, close everything.
  */
+import { rm } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+
 import { errorToJson, KitError, toKitError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import { type IngressListener, openIngressListener } from "../../pf-proxy/ingress-listener.ts";
 import type { InitLine } from "../../wire/init-line.ts";
 import { VSOCK_PORT } from "../../wire/ports.ts";
 import type { Machine, MachineExit } from "../backends/backend.ts";
-import { LocalMachine } from "../backends/local/local-machine.ts";
 import type { PortSpec } from "../config/enclave-spec.ts";
 import type { EnclavePaths } from "../state/enclave-paths.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
@@ -17,6 +19,7 @@ import { describeCondition, type EnclaveFacts, isSettled } from "./enclave-condi
 import { answerHeartbeat, receiveInitLine } from "./host-ports.ts";
 import { LineGatherer } from "./line-gatherer.ts";
 import { LogWriter } from "./log-writer.ts";
+import { openMachine } from "./open-machine.ts";
 import type { RecordKeeper } from "./record-keeper.ts";
 import type { RunRequest } from "./run-request.ts";
 
@@ -31,6 +34,8 @@ export interface RunnerOptions {
   readonly kill: AbortSignal;
 }
 
+/** A stop waits so long for the logs to be followed, lest the last words of what failed at once are lost. */
+const LOGS_OPEN_MS = 2_000;
 /** After the machine is gone the last logs may still be on their way through closed sockets: this long at most. */
 const FOLLOWER_END_MS = 500;
 
@@ -39,6 +44,7 @@ export class Runner {
   #facts: EnclaveFacts;
   /** Reason given by whoever asked for the stop; makes the end a failure. */
   #failure: string | undefined;
+  readonly #logsOpen = Promise.withResolvers<void>();
 
   constructor(options: RunnerOptions) {
     this.#options = options;
@@ -60,6 +66,8 @@ export class Runner {
     try {
       const exit = await this.#live();
       this.#know({ exit });
+      if (exit.error !== undefined && keeper.current.state === "failed")
+        keeper.update({ error: errorToJson(exit.error) });
       if (this.#failure !== undefined) keeper.update({ state: "failed", reason: this.#failure });
     } catch (error) {
       const refusal = toKitError(error);
@@ -74,6 +82,7 @@ export class Runner {
     const { request, paths, keeper } = this.#options;
     await using owned = new AsyncDisposableStack();
     const ended = new AbortController();
+    owned.defer(async () => await rm(paths.boot, { recursive: true, force: true }));
     owned.defer(() => ended.abort());
     const machine = owned.use(await this.#openMachine(ended.signal));
     keeper.update({ limits: machine.limits });
@@ -92,7 +101,7 @@ export class Runner {
       await openRunnerServer({
         path: paths.runnerSocket,
         record: () => keeper.current,
-        stop: (reason) => this.#askStop(machine, reason),
+        stop: (reason, timeoutMs) => this.#askStop(machine, reason, timeoutMs),
       }),
     );
     const following = this.#follow(machine, logs, ended.signal);
@@ -108,14 +117,7 @@ export class Runner {
 
   async #openMachine(signal: AbortSignal): Promise<Machine> {
     const { request, paths, log } = this.#options;
-    const machine = await LocalMachine.open({
-      name: request.record.name,
-      plan: request.plan,
-      launcher: request.launcher,
-      vsockDirectory: paths.vsock,
-      scratchDirectory: paths.scratch,
-      signal,
-    });
+    const machine = await openMachine(request, paths, signal);
     const receive = (line: InitLine): void =>
       this.#know(line.kind === "ready" ? { ready: true } : { end: line });
     await machine.onConnect(VSOCK_PORT.heartbeat, answerHeartbeat);
@@ -154,6 +156,7 @@ export class Runner {
       shipsLogs: true,
       onStatus: (status) => this.#know({ status }),
       onLogs: async (entries) => await logs.write(entries),
+      onLogsOpen: () => this.#logsOpen.resolve(),
       onLogsEnd: () => {
         if (this.#facts.stopAsked || this.#facts.end !== undefined) drained.resolve();
       },
@@ -189,11 +192,23 @@ export class Runner {
   }
 
   /** Asks once; the machine ends in order or is killed after the time that its services may take. */
-  #askStop(machine: Machine, failure: string | undefined): void {
-    if (this.#facts.stopAsked) return;
+  #askStop(machine: Machine, failure: string | undefined, timeoutMs?: number): void {
+    const { stopTimeoutMs } = this.#options.request;
+    if (this.#facts.stopAsked) {
+      // Asked again, somebody has become impatient.
+      if (timeoutMs !== undefined) void machine.stop(timeoutMs);
+      return;
+    }
     this.#failure = failure;
     this.#know({ stopAsked: true });
-    void machine.stop(this.#options.request.stopTimeoutMs);
+    void this.#stopMachine(machine, Math.min(stopTimeoutMs, timeoutMs ?? stopTimeoutMs));
+  }
+
+  async #stopMachine(machine: Machine, graceMs: number): Promise<void> {
+    const waitMs = Math.min(LOGS_OPEN_MS, graceMs);
+    if (this.#facts.status !== undefined)
+      await Promise.race([this.#logsOpen.promise, delay(waitMs, undefined, { ref: false })]);
+    await machine.stop(graceMs);
   }
 
   #know(news: Partial<EnclaveFacts>): void {

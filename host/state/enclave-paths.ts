@@ -12,6 +12,8 @@ export interface EnclavePaths {
   readonly runnerLog: string;
   readonly vsock: string;
   readonly scratch: string;
+  /** Kernel and ramdisk of a virtual machine. */
+  readonly boot: string;
   readonly logs: string;
 }
 
@@ -29,6 +31,7 @@ export function enclavePaths(stateDir: string, name: string): EnclavePaths {
     runnerLog: join(directory, "runner.log"),
     vsock: join(directory, "vsock"),
     scratch: join(directory, "scratch"),
+    boot: join(directory, "boot"),
     logs: join(directory, "logs"),
   };
 }

@@ -1,6 +1,7 @@
 /** What is known of an enclave: written by its runner, read by everything else, and what `status --json` prints. */
 import type { ErrorJson } from "../../core/errors.ts";
 import type { HealthName, LimitStatus, ServiceStateName } from "../../wire/control.ts";
+import type { BackendName } from "../backends/machine-plan.ts";
 import type { PortSpec } from "../config/enclave-spec.ts";
 
 export const RECORD_VERSION = 1;
@@ -31,7 +32,11 @@ export interface EnclaveRecord {
   readonly name: string;
   readonly state: EnclaveState;
   readonly reason: string | null;
-  readonly backend: "local";
+  readonly backend: BackendName;
+  /** What runs the guest's instructions; null where there is no guest. */
+  readonly accelerator: "kvm" | "tcg" | null;
+  /** Started so that the hardware does not protect it. */
+  readonly debug: boolean;
   readonly mode: "development" | "production";
   readonly attestation: "nitro" | "development";
   /** False where all services share one user id; null until the enclave tells. */

@@ -5,6 +5,7 @@ import { z } from "zod";
 
 import { isErrorCode } from "../../core/error-table.ts";
 import { isErrno, KitError } from "../../core/errors.ts";
+import { BACKEND_NAMES } from "../backends/machine-plan.ts";
 import { enclavePaths, enclavesFolder } from "./enclave-paths.ts";
 import { type EnclaveRecord, RECORD_VERSION } from "./enclave-record.ts";
 import { writeRecordFile } from "./record-file.ts";
@@ -26,7 +27,9 @@ const RecordSchema = z.strictObject({
   name: z.string(),
   state: z.enum(["starting", "running", "unhealthy", "stopping", "stopped", "failed"]),
   reason: z.string().nullable(),
-  backend: z.literal("local"),
+  backend: z.enum(BACKEND_NAMES),
+  accelerator: z.enum(["kvm", "tcg"]).nullable(),
+  debug: z.boolean(),
   mode: z.enum(["development", "production"]),
   attestation: z.enum(["nitro", "development"]),
   isolated: z.boolean().nullable(),

@@ -1,6 +1,7 @@
 #include "messages.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -33,8 +34,12 @@ static void collect(struct msghdr *message, struct received *received)
         if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
             continue;
         size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < count && received->count < MAX_DESCRIPTORS; i++)
-            memcpy(&received->fds[received->count++], CMSG_DATA(part) + i * sizeof(int), sizeof(int));
+        for (size_t i = 0; i < count && received->count < MAX_DESCRIPTORS; i++) {
+            int *fd = &received->fds[received->count++];
+            memcpy(fd, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
+            /* The sender chose its flags; ours is a loop that must not wait. */
+            fcntl(*fd, F_SETFL, fcntl(*fd, F_GETFL) | O_NONBLOCK);
+        }
     }
 }
 

@@ -83,8 +83,12 @@ _Noreturn void become_command(const struct options *options, int life, const sig
         /* SIGTERM and SIGINT stay blocked: one that comes before init listens waits instead of being lost. */
         execve(options->command[0], options->command, (char *[]){NULL});
     } else {
-        become_root(options);
+        if (options->new_user)
+            become_root(options);
         die_with_launcher(life);
+        /* Descriptors of a user namespace's command are its caller's business. */
+        if (!options->new_user && !close_from_at_exec(STDERR_FILENO + 1))
+            fail("descriptors", "close-on-exec");
         if (sigprocmask(SIG_SETMASK, mask, NULL) == -1)
             fail("signals", "mask");
         execvp(options->command[0], options->command);

@@ -6,7 +6,8 @@
  *                └ moves it into its cgroups, writes the maps, then waits: signals in, exit status out
  *
  * `launcher userns` does only the first part: a new user namespace for one command, with which the host's code makes
- * and removes trees of many owners. Exit status: the command's, 128 and the signal, or 125 if it was never run.
+ * and removes trees of many owners. `launcher guard` runs a command as it is, tied to the runner's life: a virtual
+ * machine has its own walls. Exit status: the command's, 128 and the signal, or 125 if it was never run.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,7 +46,8 @@ static pid_t clone_into(int namespaces)
 
 static pid_t clone_child(const struct options *options)
 {
-    return clone_into(options->whole_sandbox ? CLONE_NEWUSER | SANDBOX_NAMESPACES : CLONE_NEWUSER);
+    int user = options->new_user ? CLONE_NEWUSER : 0;
+    return clone_into(options->whole_sandbox ? user | SANDBOX_NAMESPACES : user);
 }
 
 int main(int argc, char **argv)
@@ -76,7 +78,8 @@ int main(int argc, char **argv)
     close(life[0]);
     /* A child that was killed meanwhile is an error of write(), not a signal. */
     signal(SIGPIPE, SIG_IGN);
-    write_maps(&options, child);
+    if (options.new_user)
+        write_maps(&options, child);
     if (write(life[1], "m", 1) != 1)
         fail("maps", "the child ended");
     /* The kernel takes its time for each; meanwhile the child builds its root. */

@@ -1,10 +1,12 @@
 /*
  * The command line. Only the host's own code calls the launcher, so there is one spelling of everything and no help:
  *
- *   launcher userns MAPS [--report-fd N] -- CMD ARG...
+ *   launcher guard [LIFE] -- CMD ARG...
+ *   launcher userns MAPS [LIFE] -- CMD ARG...
  *   launcher run MAPS --root TREE --scratch DIR --vsock-dir DIR --tmpfs-bytes N [--bind-ro SRC:DST]...
- *                [--cgroup NAME:DIR]... [--lifeline-fd N] [--report-fd N] -- INIT ARG...
+ *                [--cgroup NAME:DIR]... [LIFE] -- INIT ARG...
  *   MAPS: --map self | --map INSIDE:OUTSIDE:COUNT ...
+ *   LIFE: [--lifeline-fd N] [--report-fd N]
  */
 #include "options.h"
 
@@ -90,8 +92,6 @@ static const char *read_sandbox_option(const char *name, char *value, struct opt
         return parse_cgroup(value, options) ? NULL : "--cgroup is not NAME:DIR, or there are more than 8";
     else if (strcmp(name, "--tmpfs-bytes") == 0)
         return parse_number(value, 1ULL << 62, &options->tmpfs_bytes) ? NULL : "--tmpfs-bytes is not a number";
-    else if (strcmp(name, "--lifeline-fd") == 0)
-        return parse_fd(value, &options->lifeline_fd) ? NULL : "--lifeline-fd is not a descriptor above 2";
     else
         return "unknown option";
     return NULL;
@@ -99,16 +99,18 @@ static const char *read_sandbox_option(const char *name, char *value, struct opt
 
 static const char *read_option(const char *name, char *value, struct options *options)
 {
-    if (strcmp(name, "--map") == 0)
+    if (strcmp(name, "--map") == 0 && options->new_user)
         return parse_map(value, options) ? NULL : "--map is neither self nor INSIDE:OUTSIDE:COUNT";
     if (strcmp(name, "--report-fd") == 0)
         return parse_fd(value, &options->report_fd) ? NULL : "--report-fd is not a descriptor above 2";
+    if (strcmp(name, "--lifeline-fd") == 0)
+        return parse_fd(value, &options->lifeline_fd) ? NULL : "--lifeline-fd is not a descriptor above 2";
     return options->whole_sandbox ? read_sandbox_option(name, value, options) : "unknown option";
 }
 
 static const char *find_omission(const struct options *options)
 {
-    if (!options->map_self && options->map_count == 0)
+    if (options->new_user && !options->map_self && options->map_count == 0)
         return "--map is required";
     if (!options->whole_sandbox)
         return NULL;
@@ -122,9 +124,11 @@ const char *read_options(int argc, char **argv, struct options *options)
     memset(options, 0, sizeof *options);
     options->lifeline_fd = -1;
     options->report_fd = -1;
-    if (argc < 2 || (strcmp(argv[1], "run") != 0 && strcmp(argv[1], "userns") != 0))
-        return "the first argument is neither run nor userns";
-    options->whole_sandbox = strcmp(argv[1], "run") == 0;
+    const char *verb = argc < 2 ? "" : argv[1];
+    options->whole_sandbox = strcmp(verb, "run") == 0;
+    options->new_user = options->whole_sandbox || strcmp(verb, "userns") == 0;
+    if (!options->new_user && strcmp(verb, "guard") != 0)
+        return "the first argument is none of run, userns and guard";
     int at = 2;
     for (; at < argc && strcmp(argv[at], "--") != 0; at += 2) {
         if (at + 1 == argc)

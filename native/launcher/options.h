@@ -30,8 +30,10 @@ struct cgroup {
 
 /* What the command line asks for. Strings are borrowed from argv. */
 struct options {
-    /* True for `run`, false for `userns`. */
+    /* True for `run` alone. */
     bool whole_sandbox;
+    /* False for `guard` alone. */
+    bool new_user;
     bool map_self;
     struct id_map maps[MAX_MAPS];
     size_t map_count;

@@ -60,6 +60,8 @@ export interface EnclaveImage extends WrittenEif {
   /** SHA-256 of the manifest. */
   readonly manifestDigest: string;
   readonly warnings: readonly string[];
+  /** The application's root file system, from which the image was made. */
+  readonly assembled: BuiltImage;
 }
 
 interface Build extends ImageOptions {
@@ -83,7 +85,18 @@ export async function buildEnclaveImage(request: ImageRequest, options: ImageOpt
     kernelVersion: kernel.version,
     manifestDigest: image.digest,
     warnings: image.warnings,
+    assembled: image,
   };
+}
+
+/** The application's files alone, as an image of this lock has them. @throws as buildEnclaveImage */
+export async function assembleEnclaveImage(
+  request: Omit<ImageRequest, "output">,
+  options: ImageOptions,
+): Promise<BuiltImage> {
+  const blobs = await openBlobStore(join(options.cacheDir, "blobs"));
+  const build: Build = { ...options, request: { ...request, output: "" }, blobs };
+  return await assemble(build, await openRuntime(build, await openCompiler(build)));
 }
 
 const ARCHITECTURES = { amd64: "x86_64", arm64: "aarch64" } as const;

@@ -61,6 +61,18 @@ test("fills in the defaults of a minimal file", async () => {
   ]);
 });
 
+test("CPUs are how many or which, and neither is said where both are left out", async () => {
+  const resources = async (text: string) => (await load(`${HEAD}${SERVICE}resources: ${text}\n`)).resources;
+  expect(await resources("{ cpus: 4 }")).toEqual({ cpus: 4, memoryBytes: 1024 ** 3 });
+  expect(await resources("{ cpu_ids: [2, 34], numa_node: 1 }")).toEqual({
+    cpus: 2,
+    cpuIds: [2, 34],
+    numaNode: 1,
+    memoryBytes: 1024 ** 3,
+  });
+  expect(await resources("{ numa_node: 0 }")).toMatchObject({ cpus: 2, numaNode: 0 });
+});
+
 test("reads compose's other spellings", async () => {
   const spec = await load(`${HEAD}services:
   one: { command: [a, 1], environment: [A=b=c, E=], restart: "on-failure:3", stop_signal: INT, stop_grace_period: 1m30s }
@@ -147,6 +159,31 @@ describe("refuses with code, line, column and value", () => {
       "a key of a later release",
       `${HEAD}services:\n  web:\n    command: [a]\n    nsm: true\n`,
       /^E_CONFIG_UNSUPPORTED 8:5: services\.web\.nsm: /,
+    ],
+    [
+      "CPUs that are both counted and named",
+      `${HEAD}${SERVICE}resources: { cpus: 2, cpu_ids: [1, 2] }\n`,
+      /^E_CONFIG_INVALID 8:\d+: resources\.cpu_ids: .*remove one/,
+    ],
+    [
+      "the host's own CPU",
+      `${HEAD}${SERVICE}resources: { cpu_ids: [0, 1] }\n`,
+      /^E_CONFIG_INVALID .*resources\.cpu_ids: CPU 0 always stays/,
+    ],
+    [
+      "a CPU that is named twice",
+      `${HEAD}${SERVICE}resources: { cpu_ids: [3, 3] }\n`,
+      /^E_CONFIG_INVALID .*resources\.cpu_ids: names a CPU twice/,
+    ],
+    [
+      "a CPU beyond the last",
+      `${HEAD}${SERVICE}resources: { cpu_ids: [4096] }\n`,
+      /^E_CONFIG_INVALID .*resources\.cpu_ids\.0/,
+    ],
+    [
+      "a negative NUMA node",
+      `${HEAD}${SERVICE}resources: { numa_node: -1 }\n`,
+      /^E_CONFIG_INVALID .*resources\.numa_node/,
     ],
     [
       "a wrong type",

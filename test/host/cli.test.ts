@@ -30,9 +30,15 @@ describe("misuse", () => {
     ["logs of nobody", ["logs", "nobody"], 5, /E_HOST_NOT_FOUND/],
     [
       "another backend",
-      ["up", join(ROOT, "examples/hello/enclave.yaml"), "--backend", "nitro"],
+      ["up", join(ROOT, "examples/hello/enclave.yaml"), "--backend", "xen"],
       2,
-      /E_CONFIG_UNSUPPORTED/,
+      /E_USAGE.*local, qemu, nitro/,
+    ],
+    [
+      "debug mode without hardware",
+      ["up", join(ROOT, "examples/hello/enclave.yaml"), "--debug-mode"],
+      2,
+      /E_USAGE.*--backend nitro/,
     ],
     [
       "a port that the image does not publish",

@@ -75,6 +75,7 @@ function follow(): void {
     shipsLogs: true,
     onStatus: (status) => void statuses.push(status),
     onLogs: async (batch) => void entries.push(...batch),
+    onLogsOpen: () => undefined,
     onLogsEnd: () => (logEnds += 1),
   });
 }

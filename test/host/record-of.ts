@@ -8,6 +8,8 @@ export function recordOf(name: string, change: Partial<EnclaveRecord> = {}): Enc
     state: "running",
     reason: null,
     backend: "local",
+    accelerator: null,
+    debug: false,
     mode: "development",
     attestation: "development",
     isolated: true,

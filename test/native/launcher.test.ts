@@ -144,7 +144,7 @@ describe("a launch that fails says at which step", () => {
   });
 
   test.each([
-    [[], "launcher: arguments: the first argument is neither run nor userns: Invalid argument\n"],
+    [[], "launcher: arguments: the first argument is none of run, userns and guard: Invalid argument\n"],
     [["userns", "--", "id"], "launcher: arguments: --map is required: Invalid argument\n"],
     [["userns", "--map", "self"], "launcher: arguments: no command after --: Invalid argument\n"],
     [

@@ -41,34 +41,25 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-const SOURCES = [
-  "node",
-  "init",
-  "serviceExec",
-  "addon",
-  "supervisor",
-  "gateway",
-  "gatewayApi",
-  "gatewayShared",
-  "archive",
-  "initctl",
-  "initctlProgram",
-];
-
 async function writeSources(): Promise<Omit<RuntimeOptions, "libraries">> {
-  const paths = Object.fromEntries(SOURCES.map((name) => [name, join(directory, name)]));
-  for (const [name, path] of Object.entries(paths)) await writeFile(path, `content of ${name}`);
-  const { node = "", init = "", serviceExec = "", supervisor = "", gateway = "" } = paths;
-  const {
-    addon = "",
-    gatewayApi = "",
-    gatewayShared = "",
-    archive = "",
-    initctl = "",
-    initctlProgram = "",
-  } = paths;
-  const gateways = { gateway, gatewayApi, gatewayShared };
-  const files = { node, init, serviceExec, supervisor, ...gateways, archive, initctl, initctlProgram, addon };
+  const source = async (name: string): Promise<string> => {
+    const path = join(directory, name);
+    await writeFile(path, `content of ${name}`);
+    return path;
+  };
+  const files = {
+    node: await source("node"),
+    init: await source("init"),
+    serviceExec: await source("serviceExec"),
+    addon: await source("addon"),
+    supervisor: await source("supervisor"),
+    gateway: await source("gateway"),
+    gatewayApi: await source("gatewayApi"),
+    gatewayShared: await source("gatewayShared"),
+    archive: await source("archive"),
+    initctl: await source("initctl"),
+    initctlProgram: await source("initctlProgram"),
+  };
   return { ...files, config: CONFIG, cacheDir: directory };
 }
 

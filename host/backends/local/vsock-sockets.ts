@@ -9,18 +9,9 @@ import { join } from "node:path";
 
 import { withDeadline } from "../../../core/deadline.ts";
 import { KitError } from "../../../core/errors.ts";
-import {
-  decodeConnect,
-  encodeOk,
-  GUEST_FOLDER,
-  HOST_SOCKET,
-  hostListenerName,
-  MAX_HANDSHAKE_BYTES,
-} from "../../../wire/hybrid-vsock.ts";
-import { relay } from "../../../pf-proxy/relay.ts";
-import { readLine } from "../../line-reader.ts";
+import { GUEST_FOLDER, HOST_SOCKET, hostListenerName } from "../../../wire/hybrid-vsock.ts";
+import { serveTool } from "../tool-handshake.ts";
 
-const HANDSHAKE_TIMEOUT_MS = 5_000;
 const DIAL_TIMEOUT_MS = 5_000;
 const MAX_CONNECTIONS = 4096;
 /** sun_path, less its NUL. */
@@ -53,7 +44,12 @@ export class VsockSockets implements AsyncDisposable {
     }
     const sockets = new VsockSockets(options);
     try {
-      await sockets.#listen(join(directory, HOST_SOCKET), (socket) => void sockets.#serveTool(socket));
+      const { signal } = options;
+      const dial = sockets.connect.bind(sockets);
+      await sockets.#listen(
+        join(directory, HOST_SOCKET),
+        (socket) => void serveTool(socket, { dial, signal }),
+      );
     } catch (error) {
       await sockets[Symbol.asyncDispose]();
       throw error;
@@ -108,25 +104,10 @@ export class VsockSockets implements AsyncDisposable {
     await promise;
     await chmod(path, 0o600);
   }
-
-  /** CONNECT from a tool of the host: connects it to the enclave, or closes. */
-  async #serveTool(tool: Socket): Promise<void> {
-    const signal = withDeadline(this.#options.signal, HANDSHAKE_TIMEOUT_MS);
-    tool.on("error", () => tool.destroy()); // between two readers nobody else would hear of it
-    try {
-      const { line, rest } = await readLine(tool, MAX_HANDSHAKE_BYTES, signal);
-      const port = decodeConnect(line);
-      const guest = await this.connect(port, signal);
-      tool.write(encodeOk(port));
-      if (rest.length > 0) guest.write(rest);
-      await relay(tool, guest, { signal: this.#options.signal });
-    } catch {
-      tool.destroy(); // the peer broke the handshake or the port is closed: both are told by the close
-    }
-  }
 }
 
-function checkSocketPath(path: string): void {
+/** @throws E_HOST_STATE_PATH */
+export function checkSocketPath(path: string): void {
   const bytes = Buffer.byteLength(path);
   if (bytes <= MAX_SOCKET_PATH_BYTES) return;
   const message = `the socket ${path} would have ${bytes} bytes; a socket's path has at most ${MAX_SOCKET_PATH_BYTES}`;
