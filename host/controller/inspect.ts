@@ -98,21 +98,22 @@ export async function correctLocked(stateDir: string, newest: EnclaveRecord): Pr
   return failed;
 }
 
-/** Sockets and mount point of an enclave whose runner is gone, once its processes are. */
+/** Sockets, mount point and kernel of an enclave whose runner is gone, once its processes are. */
 async function removeRemains(stateDir: string, name: string): Promise<void> {
   const paths = enclavePaths(stateDir, name);
   const deadline = Date.now() + REMAINS_TIMEOUT_MS;
   while ((await hasProcesses(paths.vsock)) && Date.now() < deadline) await delay(10);
   await rm(paths.vsock, { recursive: true, force: true });
+  await rm(paths.boot, { recursive: true, force: true });
   await rm(paths.runnerSocket, { force: true });
 }
 
-/** True while a launcher of ours names the directory on its command line. */
+/** True while a launcher or QEMU names the directory on its command line. */
 async function hasProcesses(vsockDirectory: string): Promise<boolean> {
   for (const entry of await readdir("/proc")) {
     if (!/^\d+$/.test(entry)) continue;
     const words = (await readFile(`/proc/${entry}/cmdline`, "utf8").catch(() => "")).split("\0");
-    if (words.includes("--vsock-dir") && words.includes(vsockDirectory)) return true;
+    if (words.some((word) => word === vsockDirectory || word.includes(`${vsockDirectory}/`))) return true;
   }
   return false;
 }

@@ -1,16 +1,17 @@
 /** The image of an enclave.yaml as a backend needs it, ready for a runner. */
-import { copyFile, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 
 import { openBlobStore } from "../../rbuilds/blob-store.ts";
+import { decodeManifest } from "../../rbuilds/manifest-file.ts";
 import type { BuiltImage } from "../../rbuilds/built-image.ts";
 import { packageReporter } from "../../rbuilds/package-report.ts";
 import { planLocal } from "../backends/local/local-plan.ts";
 import type { BackendName, MachinePlan } from "../backends/machine-plan.ts";
 import { planNitro } from "../backends/nitro/nitro-plan.ts";
 import { chooseAccelerator } from "../backends/qemu/accelerator-probe.ts";
-import { checkMemory, countCpus, ramdiskBytes } from "../backends/qemu/qemu-plan.ts";
+import { checkMemory, countCpus, ramdiskBytes, unpackedBytes } from "../backends/qemu/qemu-plan.ts";
 import { findQemu, type QemuProgram } from "../backends/qemu/qemu-program.ts";
 import { splitEif } from "../backends/qemu/split-eif.ts";
 import type { EnclaveSpec } from "../config/enclave-spec.ts";
@@ -111,7 +112,8 @@ async function prepareQemu(toolkit: Toolkit, options: PrepareOptions): Promise<P
   await using owned = new AsyncDisposableStack();
   const { eif, image, directory } = owned.use(await buildFor(toolkit, options));
   const split = await splitEif(eif, directory, signal);
-  const sizes = { ramdiskBytes: ramdiskBytes(split), contentBytes: image.contentBytes };
+  const manifest = decodeManifest(await readFile(image.manifestPath));
+  const sizes = { ramdiskBytes: ramdiskBytes(split), unpackedBytes: unpackedBytes(manifest) };
   const memoryMib = checkMemory(spec.resources, sizes);
   const qemu = await openQemu(toolkit, options);
   onProgress("looking for KVM");

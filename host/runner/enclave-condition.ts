@@ -72,6 +72,8 @@ function times(count: number): string {
 }
 
 function describeEnd({ stopAsked, end }: EnclaveFacts, exit: MachineExit): Condition {
+  // init can only tell what it missed; that the image did not fit is why.
+  if (exit.error?.code === "E_QEMU_MEMORY") return { state: "failed", reason: exit.error.message };
   if (end?.code === "poweroff" && exit.status === 0)
     return { state: "stopped", reason: stopAsked ? null : end.reason };
   if (end !== undefined) return { state: "failed", reason: `${end.code}: ${end.reason}` };

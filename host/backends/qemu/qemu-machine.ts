@@ -35,6 +35,8 @@ export interface QemuMachineOptions {
   /** Asks the enclave to end in order, where it can be asked: its control API is open in development alone. */
   readonly powerOff: ((machine: Machine, signal: AbortSignal) => Promise<void>) | undefined;
   readonly signal: AbortSignal;
+  /** From the start of QEMU to init's heartbeat; enough for any machine unless told. */
+  readonly heartbeatTimeoutMs?: number;
 }
 
 export class QemuMachine implements Machine {
@@ -109,7 +111,7 @@ export class QemuMachine implements Machine {
   async start(): Promise<void> {
     await this.#process.start();
     const { accelerator } = this.#options.plan;
-    const timeoutMs = HEARTBEAT_TIMEOUT_MS[accelerator];
+    const timeoutMs = this.#options.heartbeatTimeoutMs ?? HEARTBEAT_TIMEOUT_MS[accelerator];
     const timer = setTimeout(() => {
       if (this.#hasBeat) return;
       const message = `no heartbeat within ${timeoutMs / 1000} s of the start (${accelerator})`;

@@ -2,6 +2,7 @@
 import { availableParallelism } from "node:os";
 
 import { KitError } from "../../../core/errors.ts";
+import type { Manifest } from "../../../wire/manifest.ts";
 import type { Accelerator } from "./accelerator-probe.ts";
 import type { QemuProgram } from "./qemu-program.ts";
 import type { SplitImage } from "./split-eif.ts";
@@ -27,8 +28,13 @@ export interface QemuResources {
 }
 
 const MIB = 1024 ** 2;
-/** Kernel, its tables, Node of the supervisor and of the gateway, and what a small service needs. */
-const BASE_MIB = 192;
+/** Kernel, Node of the supervisor and of the gateway, and what a small service needs, beside the files. */
+const RUNNING_MIB = 224;
+/** What the kernel has taken for itself before it unpacks anything. */
+const KERNEL_MIB = 40;
+const PAGE_BYTES = 4096;
+/** Of a file, directory or link in a file system in memory. */
+const INODE_BYTES = 1024;
 
 /** A machine has whole CPUs, and no more of them than the host. */
 export function countCpus({ cpus }: QemuResources): number {
@@ -53,18 +59,28 @@ export function checkMemory({ memoryBytes }: QemuResources, image: ImageSizes): 
 export interface ImageSizes {
   /** Of the ramdisks as they are in the image. */
   readonly ramdiskBytes: number;
-  /** Of all files. */
-  readonly contentBytes: number;
+  /** Of all files once they are unpacked. */
+  readonly unpackedBytes: number;
 }
 
 /**
- * While the kernel unpacks, the ramdisk is in memory twice; and Linux gives its first file system half of the memory at
- * most. Both were measured, see docs/backends.md.
+ * Linux gives its first file system half of the memory that is free when it is made, and the ramdisk is in memory as
+ * well while it is unpacked. Measured, see docs/performance.md.
  */
-export function neededMemoryMib({ ramdiskBytes, contentBytes }: ImageSizes): number {
-  const unpackedMib = Math.ceil(contentBytes / MIB);
-  const twice = Math.ceil(ramdiskBytes / MIB) + unpackedMib + BASE_MIB;
-  return Math.max(twice, 2 * unpackedMib + BASE_MIB / 2);
+export function neededMemoryMib({ ramdiskBytes, unpackedBytes }: ImageSizes): number {
+  const unpackedMib = Math.ceil(unpackedBytes / MIB);
+  const unpacking = 2 * unpackedMib + Math.ceil(ramdiskBytes / MIB) + KERNEL_MIB;
+  return Math.max(unpacking, unpackedMib + RUNNING_MIB);
+}
+
+/** Files of a manifest, in whole pages. */
+export function unpackedBytes({ entries }: Manifest): number {
+  const sizes = entries.map((entry) => (entry.type === "file" ? pagesOf(entry.size) : 0) + INODE_BYTES);
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+function pagesOf(sizeBytes: number): number {
+  return Math.ceil(sizeBytes / PAGE_BYTES) * PAGE_BYTES;
 }
 
 /** Sizes of the sections that QEMU is given. */

@@ -79,7 +79,7 @@ describe("the tail of a console", () => {
 
 describe("the resources of a virtual machine", () => {
   test("are refused with the number to set where the image does not fit", () => {
-    const image = { ramdiskBytes: 50 * 2 ** 20, contentBytes: 150 * 2 ** 20 };
+    const image = { ramdiskBytes: 50 * 2 ** 20, unpackedBytes: 150 * 2 ** 20 };
     const needed = neededMemoryMib(image);
     expect(checkMemory({ cpus: 1, memoryBytes: needed * 2 ** 20 }, image)).toBe(needed);
     const less = { cpus: 1, memoryBytes: needed * 2 ** 20 - 1 };
