@@ -9,10 +9,13 @@
  *   many      enclaves at once: time and memory for each
  *   eif       writing and measuring an image of 4 GiB, beside two `openssl dgst -sha384`
  *   rebuild   `pipeline build` of hello, with what takes the time and the room
+ *   vsock     a guest's connections through our device, beside iperf3 in the same guest over QEMU's user network
+ *   boot      `up --backend qemu` of hello in stages
  *
  * Usage: npm run bench -- [startup] [memory] [exec] [copy] [control] [logs] [many] [eif]
- *   [rebuild]
+ *   [rebuild] [vsock] [boot]
  */
+import { measureBoot } from "./boot.ts";
 import { measureControl } from "./control.ts";
 import { measureCopy } from "./copy.ts";
 import { measureEif } from "./eif-write.ts";
@@ -22,6 +25,7 @@ import { measureLogs } from "./logs.ts";
 import { measureMany } from "./many.ts";
 import { measureMemory } from "./memory.ts";
 import { measureStartup } from "./startup.ts";
+import { measureVsock } from "./vsock.ts";
 
 const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   startup: measureStartup,
@@ -33,6 +37,8 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   many: measureMany,
   eif: measureEif,
   rebuild: measureRebuild,
+  vsock: measureVsock,
+  boot: measureBoot,
 };
 
 const asked = process.argv.slice(2);

@@ -6,7 +6,7 @@
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { access, mkdir, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
+import { access, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 
@@ -38,6 +38,16 @@ export const ADDON_FLAGS = [...COMMON_FLAGS, "-shared", "-fPIC", "-DNAPI_VERSION
 const PROGRAMS = ["init", "initctl", "launcher", "service-exec"] as const;
 const ADDON = "addon";
 const ADDON_FILE = "vsock.node";
+/** What the addon includes of Node, kept beside the programs: images are compiled with it, wherever Node is. */
+const HEADERS_FOLDER = "node-headers";
+const HEADERS = [
+  "node_api.h",
+  "node_api_types.h",
+  "js_native_api.h",
+  "js_native_api_types.h",
+  "uv.h",
+] as const;
+const LIBRARY_HEADERS = "uv";
 const SHARED_FOLDER = "common";
 const STAMP = "stamp";
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -57,6 +67,8 @@ export interface NativePrograms {
   readonly launcher: string;
   readonly serviceExec: string;
   readonly addon: string;
+  /** Folder of what the addon includes of Node. */
+  readonly nodeHeaders: string;
 }
 
 interface Compiler {
@@ -82,11 +94,12 @@ export async function buildNative(outDir: string, options: NativeBuildOptions = 
     launcher: join(outDir, "launcher"),
     serviceExec: join(outDir, "service-exec"),
     addon: join(outDir, ADDON_FILE),
+    nodeHeaders: join(outDir, HEADERS_FOLDER),
   };
 }
 
 /** Folder of the headers that come with a Node. @param node its executable. */
-export function nodeHeadersOf(node: string): string {
+function nodeHeadersOf(node: string): string {
   return join(dirname(dirname(node)), "include", "node");
 }
 
@@ -122,7 +135,7 @@ async function hashInputs(compiler: Compiler): Promise<string> {
 async function isCurrent(outDir: string, fingerprint: string): Promise<boolean> {
   try {
     const stamp = await readFile(join(outDir, STAMP), "utf8");
-    for (const program of [...PROGRAMS, ADDON_FILE]) await access(join(outDir, program));
+    for (const program of [...PROGRAMS, ADDON_FILE, HEADERS_FOLDER]) await access(join(outDir, program));
     return stamp.trim() === fingerprint;
   } catch (error) {
     if (isErrno(error, "ENOENT")) return false;
@@ -139,9 +152,20 @@ async function compileAll(outDir: string, compiler: Compiler, fingerprint: strin
       ...PROGRAMS.map((program) => compile(program, join(work, program), compiler)),
     ]);
     for (const program of [...PROGRAMS, ADDON_FILE]) await rename(join(work, program), join(outDir, program));
+    await copyHeaders(compiler.nodeHeaders, work, join(outDir, HEADERS_FOLDER));
     await writeFileAtomic(join(outDir, STAMP), `${fingerprint}\n`, { mode: 0o644 });
   } finally {
     await rm(work, { recursive: true, force: true });
+  }
+}
+
+/** One after another, so that somebody who reads meanwhile finds every one whole. */
+async function copyHeaders(from: string, work: string, to: string): Promise<void> {
+  const library = (await readdir(join(from, LIBRARY_HEADERS))).filter((name) => name.endsWith(".h"));
+  await mkdir(join(to, LIBRARY_HEADERS), { recursive: true });
+  for (const name of [...HEADERS, ...library.map((header) => `${LIBRARY_HEADERS}/${header}`)]) {
+    await copyFile(join(from, name), join(work, "header"));
+    await rename(join(work, "header"), join(to, name));
   }
 }
 

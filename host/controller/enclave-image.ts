@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
-import { ADDON_FLAGS, COMPILER_FLAGS, nodeHeadersOf } from "../../native/build.ts";
+import { ADDON_FLAGS, COMPILER_FLAGS } from "../../native/build.ts";
 import { openBlobStore } from "../../rbuilds/blob-store.ts";
 import type { BuiltImage } from "../../rbuilds/built-image.ts";
 import {
@@ -161,7 +161,7 @@ function toolkitFiles(toolkit: Toolkit): ToolkitFiles {
     sourceDir: toolkit.sourceDir,
     flags: COMPILER_FLAGS,
     addonFlags: ADDON_FLAGS,
-    nodeHeaders: nodeHeadersOf(toolkit.node),
+    nodeHeaders: join(toolkit.nativeDir, "node-headers"),
     kernelConfig: join(toolkit.sourceDir, "kernel", "x86_64.config"),
   };
 }

@@ -43,6 +43,7 @@ describe("the native build", () => {
       "init",
       "initctl",
       "launcher",
+      "node-headers",
       "service-exec",
       "stamp",
       "vsock.node",
@@ -68,6 +69,7 @@ describe("the native build", () => {
       "init",
       "initctl",
       "launcher",
+      "node-headers",
       "service-exec",
       "stamp",
       "vsock.node",
@@ -103,7 +105,7 @@ describe("the native build", () => {
     await expect(buildNative(join(directory, "out"), { path })).rejects.toMatchObject({
       code: "E_NATIVE_BUILD",
       message: expect.stringMatching(
-        /^cannot compile (init|initctl|launcher|service-exec): x\.c:1:1: error: no such thing$/,
+        /^cannot compile (addon|init|initctl|launcher|service-exec): x\.c:1:1: error: no such thing$/,
       ),
     });
   });

@@ -38,7 +38,7 @@ export const RANGE_START = 1_878_982_656;
 export const isRoot = process.getuid?.() === 0;
 
 /** Compiled programs in a folder that every user may read. */
-export interface Workshop extends Omit<NativePrograms, "addon">, AsyncDisposable {
+export interface Workshop extends Omit<NativePrograms, "addon" | "nodeHeaders">, AsyncDisposable {
   readonly agent: string;
   readonly directory: string;
 }

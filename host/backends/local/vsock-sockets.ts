@@ -10,12 +10,10 @@ import { join } from "node:path";
 import { withDeadline } from "../../../core/deadline.ts";
 import { KitError } from "../../../core/errors.ts";
 import { GUEST_FOLDER, HOST_SOCKET, hostListenerName } from "../../../wire/hybrid-vsock.ts";
-import { serveTool } from "../tool-handshake.ts";
+import { checkSocketPath, serveTool } from "../tool-socket.ts";
 
 const DIAL_TIMEOUT_MS = 5_000;
 const MAX_CONNECTIONS = 4096;
-/** sun_path, less its NUL. */
-const MAX_SOCKET_PATH_BYTES = 107;
 
 export interface VsockSocketsOptions {
   readonly directory: string;
@@ -104,12 +102,4 @@ export class VsockSockets implements AsyncDisposable {
     await promise;
     await chmod(path, 0o600);
   }
-}
-
-/** @throws E_HOST_STATE_PATH */
-export function checkSocketPath(path: string): void {
-  const bytes = Buffer.byteLength(path);
-  if (bytes <= MAX_SOCKET_PATH_BYTES) return;
-  const message = `the socket ${path} would have ${bytes} bytes; a socket's path has at most ${MAX_SOCKET_PATH_BYTES}`;
-  throw new KitError("E_HOST_STATE_PATH", message);
 }

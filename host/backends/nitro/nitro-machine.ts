@@ -10,6 +10,7 @@ import { KitError, toKitError } from "../../../core/errors.ts";
 import type { LimitStatus } from "../../../wire/control.ts";
 import { VSOCK_PORT } from "../../../wire/ports.ts";
 import type { Machine, MachineExit, MachineSocket } from "../backend.ts";
+import { openToolSocket, openVsockFolder } from "../tool-socket.ts";
 import { refuseDebugOfProduction } from "./confidentiality.ts";
 import { terminate } from "./enclave-end.ts";
 import { type Launched, type LaunchOptions, launchEnclave } from "./launch-enclave.ts";
@@ -17,7 +18,6 @@ import { NitroCli } from "./nitro-cli.ts";
 import { NitroConsole } from "./nitro-console.ts";
 import type { NitroPlan } from "./nitro-plan.ts";
 import { type NitroDialer, NitroPorts } from "./nitro-ports.ts";
-import { openToolSocket } from "./tool-socket.ts";
 import { watchEnclave } from "./watch-enclave.ts";
 
 const DIAL_TIMEOUT_MS = 5_000;
@@ -45,7 +45,11 @@ export async function openNitroMachine(options: NitroMachineOptions): Promise<Ma
   const machine = new NitroMachine(options);
   const dial = async (port: number, deadline: AbortSignal): Promise<MachineSocket> =>
     await machine.connect(port, deadline);
+  await using opening = new AsyncDisposableStack();
+  opening.use(machine);
+  machine.own(await openVsockFolder(directory));
   machine.own(await openToolSocket(directory, { dial, signal }));
+  opening.move();
   return machine;
 }
 

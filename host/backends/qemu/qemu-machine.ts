@@ -1,6 +1,4 @@
 /** A machine of the qemu backend: the very image in a virtual machine, with our own vsock device. */
-import { chmod, mkdir, rm } from "node:fs/promises";
-import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
@@ -9,11 +7,9 @@ import { withDeadline } from "../../../core/deadline.ts";
 import { KitError } from "../../../core/errors.ts";
 import { loadAddon } from "../../../native/addon.ts";
 import type { LimitStatus } from "../../../wire/control.ts";
-import { HOST_SOCKET } from "../../../wire/hybrid-vsock.ts";
 import { VSOCK_PORT } from "../../../wire/ports.ts";
 import type { Machine, MachineExit, MachineSocket } from "../backend.ts";
-import { checkSocketPath } from "../local/vsock-sockets.ts";
-import { serveTool } from "../tool-handshake.ts";
+import { checkSocketPath, openToolSocket, openVsockFolder } from "../tool-socket.ts";
 import { explainEnd } from "./machine-end.ts";
 import type { QemuPlan } from "./qemu-plan.ts";
 import { QemuProcess } from "./qemu-process.ts";
@@ -22,7 +18,6 @@ import { openVsockDevice, type VsockDevice } from "./vsock-device/vsock-device.t
 /** What the guest is called; 0 to 3 have meanings, and 3 is what AWS's init takes for the parent. */
 const GUEST_CID = 16;
 const DEVICE_SOCKET = "device.sock";
-const MAX_TOOL_CONNECTIONS = 1024;
 const DIAL_TIMEOUT_MS = 5_000;
 /** From the start of QEMU to init's heartbeat. TCG is some twenty times slower than a CPU. */
 const HEARTBEAT_TIMEOUT_MS = { kvm: 30_000, tcg: 180_000 } as const;
@@ -71,8 +66,7 @@ export class QemuMachine implements Machine {
     await using opening = new AsyncDisposableStack();
     const { vsockDirectory, signal, plan } = options;
     checkSocketPath(join(vsockDirectory, DEVICE_SOCKET));
-    await mkdir(vsockDirectory, { recursive: true, mode: 0o700 });
-    opening.defer(async () => await rm(vsockDirectory, { recursive: true, force: true }));
+    opening.use(await openVsockFolder(vsockDirectory));
     let fail: (error: KitError) => void = () => undefined;
     const device = opening.use(
       await openVsockDevice({
@@ -85,12 +79,7 @@ export class QemuMachine implements Machine {
     );
     const dial = async (port: number, deadline: AbortSignal): Promise<MachineSocket> =>
       await device.connect(port, deadline);
-    const tools = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (tool) => {
-      void serveTool(tool, { dial, signal });
-    });
-    tools.maxConnections = MAX_TOOL_CONNECTIONS;
-    opening.defer(() => void tools.close());
-    await listen(tools, join(vsockDirectory, HOST_SOCKET));
+    opening.use(await openToolSocket(vsockDirectory, { dial, signal }));
     const machine = new QemuMachine(options, opening.move(), device);
     fail = (error) => machine.#kill(error);
     return machine;
@@ -171,12 +160,4 @@ export class QemuMachine implements Machine {
       memoryMib: this.#options.plan.memoryMib,
     });
   }
-}
-
-async function listen(server: Server, path: string): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once("error", reject);
-  server.listen(path, resolve);
-  await promise;
-  await chmod(path, 0o600);
 }
