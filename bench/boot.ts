@@ -59,7 +59,7 @@ async function boot({ stateDir, yaml }: Bed): Promise<Stages> {
     .filter((line) => line !== "")
     .map((line): { time: number; line: string } => JSON.parse(line));
   const [record]: { runner: { pid: number } }[] = JSON.parse(runPipeline(stateDir, ["ps", "--json"]));
-  const qemu = descendants(record?.runner.pid ?? 0).find(({ command }) => /qemu-system/.test(command));
+  const qemu = descendants(record?.runner.pid ?? 0).findLast(({ command }) => /qemu-system/.test(command));
   const status = readFileSync(`/proc/${qemu?.pid ?? 0}/status`, "utf8");
   const field = (name: string): number =>
     Number(new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(status)?.[1] ?? 0) / 1024;

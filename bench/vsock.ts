@@ -102,9 +102,13 @@ async function runIperf(
   { streams, chunkBytes, reverse }: IperfRun,
 ): Promise<number> {
   const port = await freePort();
-  const server = spawn(program, [...words, "-s", "-1", "-B", "127.0.0.1", "-p", String(port)], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const server = spawn(
+    program,
+    [...words, "-s", "-1", "--forceflush", "-B", "127.0.0.1", "-p", String(port)],
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+    },
+  );
   try {
     await listening(server);
     const client = [

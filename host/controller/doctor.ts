@@ -7,6 +7,7 @@ import { chooseIdMap } from "../backends/local/id-map.ts";
 import { runInUserNamespace, userNamespaceRefusal } from "../backends/local/user-namespace.ts";
 import { type Finding, ok } from "./doctor/finding.ts";
 import { examineNitro } from "./doctor/nitro.ts";
+import { examineQemu } from "./doctor/qemu.ts";
 import type { WantedEnclave } from "./doctor/wanted-enclave.ts";
 import { listEnclaves } from "./inspect.ts";
 import { trySandbox } from "./sandbox-trial.ts";
@@ -31,6 +32,7 @@ export async function examineMachine(toolkit: Toolkit, wanted: WantedEnclave = {
     checkApt(toolkit),
     checkDisk(toolkit),
     checkRecords(toolkit),
+    checkQemu(toolkit),
     examineNitro({ root: "/", searchPath, user, wanted }),
   ]);
   return findings.flat();
@@ -112,6 +114,12 @@ async function checkApt({ caller }: Toolkit): Promise<Finding> {
     return { check: "apt", result: "warn", detail: `${program} is missing: no Debian bases`, fix };
   }
   return ok("apt", "apt-get and dpkg-deb are there");
+}
+
+async function checkQemu({ architecture, caller }: Toolkit): Promise<Finding[]> {
+  const { searchPath, userName } = caller;
+  const hasApt = await isInPath("apt-get", searchPath);
+  return await examineQemu({ root: "/", architecture, searchPath, userName, hasApt });
 }
 
 async function isInPath(name: string, searchPath: string): Promise<boolean> {

@@ -93,7 +93,8 @@ export class Runner {
     });
     const logs = owned.use(await LogWriter.open(paths.logs));
     const keepConsole = this.#keepConsole(machine, logs);
-    await machine.start(ended.signal);
+    // The hardware takes its time; a stop meanwhile gives the launch up.
+    await machine.start(AbortSignal.any([ended.signal, this.#options.stop, this.#options.kill]));
     this.#obeySignals(machine);
     // Loaded while the enclave boots: node:http and what needs it would delay the launch by a third.
     const { openRunnerServer } = await import("./runner-server.ts");

@@ -89,7 +89,7 @@ describe("exec", () => {
   });
 
   test("-it is a terminal: sizes, Ctrl-C, job control, exit status", async () => {
-    const script = join(ROOT, "test", "fixtures", "e2e", "terminal.py");
+    const script = join(ROOT, "test", "fixtures", "compliance", "terminal.py");
     const command = bed.commandLine(["exec", "-it", "counter", "--", "sh"]);
     const { status, stdout, stderr } = await runCommand(["python3", script, ...command]);
     expect({ status, stderr }).toEqual({ status: 5, stderr: "" });

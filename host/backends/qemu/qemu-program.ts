@@ -34,7 +34,7 @@ const TIMEOUT_MS = 20_000;
 
 /** @throws E_QEMU_UNUSABLE, E_IMAGE_APT_* */
 export async function findQemu(options: FindQemuOptions): Promise<QemuProgram> {
-  const installed = await findInstalled(options);
+  const installed = await findInstalledQemu(options);
   if (installed !== undefined) return installed;
   const unpacked = await unpackQemu(options);
   const problem = await findProblem(unpacked);
@@ -42,10 +42,11 @@ export async function findQemu(options: FindQemuOptions): Promise<QemuProgram> {
   return unpacked;
 }
 
-async function findInstalled({
+/** One of this machine that will do; undefined if there is none. */
+export async function findInstalledQemu({
   searchPath,
   architecture,
-}: FindQemuOptions): Promise<QemuProgram | undefined> {
+}: Pick<FindQemuOptions, "searchPath" | "architecture">): Promise<QemuProgram | undefined> {
   for (const folder of searchPath.split(delimiter)) {
     const path = join(folder, NAMES[architecture]);
     const isThere = await access(path, constants.X_OK).then(
