@@ -1,6 +1,6 @@
 const MAX_LINE_BYTES = 4096;
 
-/** Cuts chunks into lines; a line over 4 KiB becomes several. */
+/** Cuts chunks into lines, as a serial console ends them too (\r\n); a line over 4 KiB becomes several. */
 export class LineGatherer {
   #rest = Buffer.alloc(0);
 
@@ -12,7 +12,7 @@ export class LineGatherer {
       const newline = bytes.indexOf(0x0a);
       const end = newline < 0 || newline > MAX_LINE_BYTES ? MAX_LINE_BYTES : newline;
       if (end >= bytes.length) break;
-      lines.push(bytes.toString("utf8", 0, end));
+      lines.push(bytes.toString("utf8", 0, end).replace(/\r+$/, ""));
       bytes = bytes.subarray(end === newline ? end + 1 : end);
     }
     this.#rest = bytes;

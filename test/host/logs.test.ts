@@ -92,6 +92,13 @@ test("a line that a full disk cut does not hide the others", async () => {
   expect((await readLogs(directory, {})).map((one) => one.line)).toEqual(["whole", "whole"]);
 });
 
+test("lines of a console come without their ends, whatever it makes of those", () => {
+  const gatherer = new LineGatherer();
+  const text = Buffer.from("one\r\ntwo\r\r\n\nth\rree\n");
+  const lines = Array.from(text, (_byte, index) => gatherer.add(text.subarray(index, index + 1))).flat();
+  expect(lines).toEqual(["one", "two", "", "th\rree"]);
+});
+
 test("the console is cut into lines whatever the chunks, and a line without end is cut", () => {
   const gatherer = new LineGatherer();
   expect(gatherer.add(Buffer.from("one\ntw"))).toEqual(["one"]);
