@@ -1,4 +1,4 @@
-import { readdir } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
@@ -201,6 +201,23 @@ describe("our device", () => {
     while (performance.now() < end);
     expect(Object(await asked).result).toBe("TimeoutError");
     expect(await guest.ask({ do: "connect", cid: PARENT, port: PORT.echo })).toMatchObject({ result: "ok" });
+  });
+});
+
+describe("QEMU", () => {
+  test("runs behind its own filter of system calls, and nobody else can connect to its device", async () => {
+    const device = join(guest.vsockDirectory, "device.sock");
+    const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+    const statuses = pids.map(async (pid) => {
+      const words = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+      const isQemu = words.includes(device) && !words.includes("launcher");
+      return isQemu ? await readFile(`/proc/${pid}/status`, "utf8") : "";
+    });
+    const found = (await Promise.all(statuses)).filter((status) => status !== "");
+    expect(found).toHaveLength(1);
+    expect(found[0]).toMatch(/^Seccomp:\t2$/m);
+    expect((await stat(device)).mode & 0o777).toBe(0o600);
+    expect((await stat(guest.vsockDirectory)).mode & 0o777).toBe(0o700);
   });
 });
 

@@ -30,6 +30,11 @@ const NAMES = { amd64: "qemu-system-x86_64", arm64: "qemu-system-aarch64" } as c
 const PACKAGES = { amd64: "qemu-system-x86", arm64: "qemu-system-arm" } as const;
 const LIBRARIES = { amd64: "x86_64-linux-gnu", arm64: "aarch64-linux-gnu" } as const;
 const OLDEST = [7, 2] as const;
+/** A guest that breaks out of its devices finds no new programs, no other user, nothing to reschedule. */
+const SANDBOX = [
+  "-sandbox",
+  "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+] as const;
 const TIMEOUT_MS = 20_000;
 
 /** @throws E_QEMU_UNUSABLE, E_IMAGE_APT_* */
@@ -39,7 +44,13 @@ export async function findQemu(options: FindQemuOptions): Promise<QemuProgram> {
   const unpacked = await unpackQemu(options);
   const problem = await findProblem(unpacked);
   if (problem !== undefined) throw new KitError("E_QEMU_UNUSABLE", `Debian's QEMU ${problem}`);
-  return unpacked;
+  return await confine(unpacked);
+}
+
+/** With QEMU's own filter of system calls, where it was built with one. */
+async function confine(program: QemuProgram): Promise<QemuProgram> {
+  const canBe = (await printed(program, [...SANDBOX, "-M", "help"])) !== undefined;
+  return canBe ? { ...program, command: [...program.command, ...SANDBOX] } : program;
 }
 
 /** One of this machine that will do; undefined if there is none. */
@@ -58,7 +69,7 @@ export async function findInstalledQemu({
     const version = await readVersion(program);
     if (version === undefined) continue;
     const found = { ...program, version };
-    if ((await findProblem(found)) === undefined) return found;
+    if ((await findProblem(found)) === undefined) return await confine(found);
   }
   return undefined;
 }
