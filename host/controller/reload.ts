@@ -3,7 +3,7 @@ import { KitError } from "../../core/errors.ts";
 import type { ServiceConfig } from "../../wire/enclave-config.ts";
 import { loadEnclaveSpec } from "../config/load-spec.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
-import { assembleFor } from "./prepare-machine.ts";
+import { assembleFor } from "./machines/prepare-machine.ts";
 import type { Toolkit } from "./toolkit.ts";
 
 /**

@@ -24,7 +24,8 @@ import {
 } from "../state/record-store.ts";
 import { correctLocked, findEnclave, isLive } from "./inspect.ts";
 import { endNitroLeftover } from "./nitro-leftover.ts";
-import { type PreparedMachine, prepareMachine } from "./prepare-machine.ts";
+import { prepareMachine } from "./machines/prepare-machine.ts";
+import type { PreparedMachine } from "./machines/prepared-machine.ts";
 import { stopTimeoutMs } from "./stop-timeout.ts";
 import type { Toolkit } from "./toolkit.ts";
 

@@ -1,0 +1,29 @@
+import { copyFile, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+
+import { planNitro } from "../../backends/nitro/nitro-plan.ts";
+import type { Toolkit } from "../toolkit.ts";
+import { buildForMachine } from "./image-for-machine.ts";
+import type { PreparedMachine, PrepareOptions } from "./prepared-machine.ts";
+
+/** @throws E_NITRO_*, and what building an image file throws */
+export async function prepareNitro(toolkit: Toolkit, options: PrepareOptions): Promise<PreparedMachine> {
+  const { spec, name, debug } = options;
+  await using owned = new AsyncDisposableStack();
+  const { eif, image } = owned.use(await buildForMachine(toolkit, options));
+  const { searchPath } = toolkit.caller;
+  const plan = await planNitro({ spec, name, eifPath: eif, searchPath, debug });
+  const files = owned.move();
+  return {
+    image,
+    accelerator: null,
+    place: async (boot) => {
+      const eifPath = join(boot, "image.eif");
+      await mkdir(boot, { recursive: true, mode: 0o700 });
+      await copyFile(eif, eifPath);
+      const addon = join(toolkit.nativeDir, "vsock.node");
+      return { backend: "nitro", plan: { ...plan, eifPath }, addon };
+    },
+    [Symbol.asyncDispose]: async () => await files.disposeAsync(),
+  };
+}
