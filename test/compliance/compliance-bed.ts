@@ -21,6 +21,8 @@ export const TEST_TIMEOUT_MS = 180_000;
 
 /** What stays of an enclave until `down`: its record, its logs, and an empty folder. */
 const KEPT = /^(record\.json|request\.json|runner\.log|scratch|logs(\/[^/]+\.ndjson)?)$/;
+/** After its record has told the end. */
+const END_MS = 2_000;
 const FIXTURES = join(ROOT, "test", "fixtures");
 
 const ServiceRun = z.object({ status: z.number().nullable(), output: z.string() });
@@ -139,8 +141,21 @@ export class ComplianceEnclave implements AsyncDisposable {
     return await readdir(enclavesFolder(this.bed.stateDir)).catch(() => []);
   }
 
-  /** Processes, sockets, mounts and files that are still there, and that an enclave which has ended does not need. */
+  /**
+   * Processes, sockets, mounts and files that are still there, and that an enclave which has ended does not need. A
+   * record tells the end a moment before its runner has cleared up and gone, which it must have within the time.
+   */
   async remains(): Promise<string[]> {
+    let last: string[] = [];
+    const isEmpty = async (): Promise<true | undefined> => {
+      last = await this.#remainsNow();
+      return last.length === 0 ? true : undefined;
+    };
+    await waitFor("the end", isEmpty, END_MS).catch(() => undefined);
+    return last;
+  }
+
+  async #remainsNow(): Promise<string[]> {
     const { directory } = enclavePaths(this.bed.stateDir, this.name);
     const files = await readdir(directory, { recursive: true }).catch(() => []);
     return [...(await leftovers(this.bed)), ...files.filter((path) => !KEPT.test(path))];

@@ -26,8 +26,8 @@ export function testSuddenEnds(backend: BackendName, enclave: () => ComplianceEn
       TRUTH_MS,
     );
   const expectNothingLeft = async (family: readonly ProcessInfo[]): Promise<void> => {
-    for (const { pid, command } of family) expect(await isAlive(pid), command).toBe(false);
     expect(await enclave().remains()).toEqual([]);
+    for (const { pid, command } of family) expect(await isAlive(pid), command).toBe(false);
   };
 
   test("a machine that is killed is told by ps in time, its connections end, and nothing is left", async () => {
