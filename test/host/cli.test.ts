@@ -35,6 +35,12 @@ describe("misuse", () => {
       /E_USAGE.*local, qemu, nitro/,
     ],
     [
+      "the hardware without its program",
+      ["up", join(ROOT, "examples/hello/enclave.yaml"), "--backend", "nitro"],
+      7,
+      /E_NITRO_MISSING.*nitro-cli/,
+    ],
+    [
       "debug mode without hardware",
       ["up", join(ROOT, "examples/hello/enclave.yaml"), "--debug-mode"],
       2,

@@ -1,6 +1,8 @@
 import { copyFile, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 
+import { refuseDebugOfProduction } from "../../backends/nitro/confidentiality.ts";
+import { findNitroCli } from "../../backends/nitro/find-nitro-cli.ts";
 import { planNitro } from "../../backends/nitro/nitro-plan.ts";
 import type { Toolkit } from "../toolkit.ts";
 import { buildForMachine } from "./image-for-machine.ts";
@@ -9,9 +11,12 @@ import type { PreparedMachine, PrepareOptions } from "./prepared-machine.ts";
 /** @throws E_NITRO_*, and what building an image file throws */
 export async function prepareNitro(toolkit: Toolkit, options: PrepareOptions): Promise<PreparedMachine> {
   const { spec, name, debug } = options;
+  const { searchPath } = toolkit.caller;
+  // What would be refused in the end is refused before minutes of building.
+  refuseDebugOfProduction(spec.mode, debug);
+  await findNitroCli(searchPath);
   await using owned = new AsyncDisposableStack();
   const { eif, image } = owned.use(await buildForMachine(toolkit, options));
-  const { searchPath } = toolkit.caller;
   const plan = await planNitro({ spec, name, eifPath: eif, searchPath, debug });
   const files = owned.move();
   return {

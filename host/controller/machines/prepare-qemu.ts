@@ -15,13 +15,14 @@ import type { PreparedMachine, PrepareOptions } from "./prepared-machine.ts";
 /** @throws E_QEMU_*, and what building an image file throws */
 export async function prepareQemu(toolkit: Toolkit, options: PrepareOptions): Promise<PreparedMachine> {
   const { spec, signal, onProgress } = options;
+  // First, so that a machine that has none and can have none is told before minutes of building.
+  const qemu = await openQemu(toolkit, options);
   await using owned = new AsyncDisposableStack();
   const { eif, image, directory } = owned.use(await buildForMachine(toolkit, options));
   const split = await splitEif(eif, directory, signal);
   const manifest = decodeManifest(await readFile(image.manifestPath));
   const sizes = { ramdiskBytes: ramdiskBytes(split), unpackedBytes: unpackedBytes(manifest) };
   const memoryMib = checkMemory(spec.resources, sizes);
-  const qemu = await openQemu(toolkit, options);
   onProgress("looking for KVM");
   const { kernel, ramdisk, description } = split;
   const accelerator = await chooseAccelerator({ qemu, kernel, cacheDir: toolkit.cacheDir, signal });
