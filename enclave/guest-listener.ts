@@ -43,6 +43,7 @@ export async function listenAt(server: Server, path: string): Promise<void> {
   server.once("error", reject);
   server.listen({ path, backlog: BACKLOG }, resolve);
   await promise;
-  server.off("error", reject);
+  // A connection that could not be accepted is its client's trouble, not this program's.
+  server.off("error", reject).on("error", () => undefined);
   await chmod(path, SOCKET_MODE);
 }

@@ -12,10 +12,17 @@ export class LineGatherer {
       const newline = bytes.indexOf(0x0a);
       const end = newline < 0 || newline > MAX_LINE_BYTES ? MAX_LINE_BYTES : newline;
       if (end >= bytes.length) break;
-      lines.push(bytes.toString("utf8", 0, end).replace(/\r+$/, ""));
+      lines.push(bytes.toString("utf8", 0, endOfText(bytes, end)));
       bytes = bytes.subarray(end === newline ? end + 1 : end);
     }
     this.#rest = bytes;
     return lines;
   }
+}
+
+/** Without carriage returns before `end`. */
+function endOfText(bytes: Buffer, end: number): number {
+  let last = end;
+  while (last > 0 && bytes[last - 1] === 0x0d) last -= 1;
+  return last;
 }

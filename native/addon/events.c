@@ -1,6 +1,7 @@
 #include "events.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -17,6 +18,20 @@ napi_value create_eventfd(napi_env env, napi_callback_info info)
     return fd == -1 ? throw_errno(env, "eventfd", errno) : give_number(env, fd);
 }
 
+/*
+ * The descriptor's flags are shared with whoever passed it, who may have made it wait; the loop must not. What is left
+ * is the moment between this question and the call.
+ */
+static bool is_ready(int fd, short events)
+{
+    struct pollfd ready = {.fd = fd, .events = events};
+    int count;
+    do
+        count = poll(&ready, 1, 0);
+    while (count == -1 && errno == EINTR);
+    return count == 1 && (ready.revents & (events | POLLERR | POLLNVAL)) != 0;
+}
+
 /* A counter that is full is a signal that was given already. */
 napi_value signal_eventfd(napi_env env, napi_callback_info info)
 {
@@ -25,6 +40,8 @@ napi_value signal_eventfd(napi_env env, napi_callback_info info)
     int fd;
     if (!take_arguments(env, info, 1, values) || !take_descriptor(env, values[0], &fd))
         return NULL;
+    if (!is_ready(fd, POLLOUT))
+        return give_undefined(env);
     ssize_t written;
     do
         written = write(fd, &one, sizeof one);
@@ -40,6 +57,8 @@ napi_value read_eventfd(napi_env env, napi_callback_info info)
     int fd;
     if (!take_arguments(env, info, 1, values) || !take_descriptor(env, values[0], &fd))
         return NULL;
+    if (!is_ready(fd, POLLIN))
+        return give_number(env, 0);
     ssize_t length;
     do
         length = read(fd, &count, sizeof count);
@@ -123,12 +142,21 @@ static napi_value stop_watch(napi_env env, napi_callback_info info)
     return give_undefined(env);
 }
 
+static void forget(napi_env env, struct watch *watch)
+{
+    if (watch->callback != NULL)
+        napi_delete_reference(env, watch->callback);
+    if (watch->context != NULL)
+        napi_async_destroy(env, watch->context);
+    free(watch);
+}
+
 static bool open_handle(napi_env env, struct watch *watch, int fd, int events)
 {
     uv_loop_t *loop = NULL;
     int status = napi_get_uv_event_loop(env, &loop) == napi_ok ? uv_poll_init(loop, &watch->handle, fd) : UV_EINVAL;
     if (status != 0) {
-        free(watch);
+        forget(env, watch);
         throw_errno(env, "epoll_ctl", -status);
         return false;
     }
@@ -159,7 +187,7 @@ static napi_value watch_events(napi_env env, napi_callback_info info, int events
     napi_create_string_utf8(env, "ENCLAVEWATCH", NAPI_AUTO_LENGTH, &name);
     if (napi_create_reference(env, values[1], 1, &watch->callback) != napi_ok ||
         napi_async_init(env, NULL, name, &watch->context) != napi_ok) {
-        free(watch);
+        forget(env, watch);
         return throw_type_error(env, "not a function");
     }
     if (!open_handle(env, watch, fd, events))

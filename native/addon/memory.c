@@ -18,6 +18,8 @@ struct mapping {
     void *address;
     size_t length;
     bool is_mapped;
+    /* JavaScript has it, so its finalizer will run, once. */
+    bool is_given;
     struct mapping *next;
 };
 
@@ -98,9 +100,11 @@ static void release(napi_env env, void *data, void *hint)
     struct mapping *mapping = hint;
     if (mapping->is_mapped) {
         take_out(env, mapping);
+        mapping->is_mapped = false;
         munmap(mapping->address, mapping->length);
     }
-    free(mapping);
+    if (mapping->is_given)
+        free(mapping);
 }
 
 /* mapShared(fd, offset, sizeBytes, writable): an ArrayBuffer. */
@@ -134,9 +138,11 @@ napi_value map_shared(napi_env env, napi_callback_info info)
     mapping->is_mapped = true;
     if (list == NULL || napi_create_external_arraybuffer(env, mapping->address, mapping->length, release, mapping,
                                                          &buffer) != napi_ok) {
+        /* Some refusals have called the finalizer and some have not, so the record of a refused one is never freed. */
         release(env, NULL, mapping);
         return throw_errno(env, "mmap", ENOMEM);
     }
+    mapping->is_given = true;
     mapping->next = list->first;
     list->first = mapping;
     return buffer;

@@ -96,6 +96,7 @@ export class LocalMachine implements Machine {
     });
     this.#child = child;
     const failed = Promise.withResolvers<never>();
+    failed.promise.catch(() => undefined); // a spawn that fails at once is told by what it lacks
     child.once("error", (error) => {
       this.#exit.resolve({ status: null, signal: null });
       failed.reject(
@@ -106,7 +107,7 @@ export class LocalMachine implements Machine {
     for (const output of [child.stdout, child.stderr])
       output?.on("data", (chunk: Buffer) => this.#print(chunk));
     child.once("close", () => this.#consoleInput.end());
-    const report = child.stdio[REPORT_FD];
+    const report: unknown = child.stdio?.[REPORT_FD];
     if (!(report instanceof Readable)) throw new KitError("E_BACKEND_LAUNCH", `cannot start ${launcher}`);
     await Promise.race([awaitLaunch(report), failed.promise]);
   }

@@ -13,9 +13,9 @@ export class ConsoleTail {
   #rest = "";
 
   add(chunk: Buffer): void {
-    const lines = (this.#rest + chunk.toString("latin1")).split(/\r*\n/);
+    const lines = (this.#rest + chunk.toString("latin1")).split("\n");
     this.#rest = (lines.pop() ?? "").slice(-MAX_LINE_CHARACTERS);
-    for (const line of lines) this.#lines.push(line.slice(0, MAX_LINE_CHARACTERS));
+    for (const line of lines) this.#lines.push(line.slice(0, MAX_LINE_CHARACTERS).replace(/\r+$/, ""));
     this.#lines.splice(0, this.#lines.length - MAX_KEPT_LINES);
   }
 
@@ -46,7 +46,10 @@ export function explainEnd(facts: EndFacts): MachineExit {
 function findFault(facts: EndFacts): KitError | undefined {
   const { status, stopAsked, console } = facts;
   const details = { lastLines: console.slice(-LAST_LINES) };
-  const outOfMemory = console.find((line) => OUT_OF_MEMORY.test(line));
+  // Whoever runs in the enclave may print what it likes later.
+  const firstOfInit = console.findIndex((line) => line.includes("Run /init as init process"));
+  const ofKernel = firstOfInit === -1 ? console : console.slice(0, firstOfInit);
+  const outOfMemory = ofKernel.find((line) => OUT_OF_MEMORY.test(line));
   if (outOfMemory !== undefined) {
     const message = `the enclave ran out of memory at boot with ${facts.memoryMib} MiB: ${withoutTime(outOfMemory)}`;
     return new KitError("E_QEMU_MEMORY", message, { details });

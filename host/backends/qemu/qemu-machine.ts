@@ -98,6 +98,7 @@ export class QemuMachine implements Machine {
   }
 
   async start(): Promise<void> {
+    if (this.#killedFor !== undefined) throw this.#killedFor;
     await this.#process.start();
     const { accelerator } = this.#options.plan;
     const timeoutMs = this.#options.heartbeatTimeoutMs ?? HEARTBEAT_TIMEOUT_MS[accelerator];

@@ -57,6 +57,7 @@ export class QemuProcess {
     });
     this.#child = child;
     const failed = Promise.withResolvers<never>();
+    failed.promise.catch(() => undefined); // a spawn that fails at once is told by what it lacks
     child.once("error", (error) => {
       this.#exit.resolve({ status: null, signal: null });
       failed.reject(
@@ -70,7 +71,7 @@ export class QemuProcess {
     });
     for (const output of [child.stdout, child.stderr])
       output?.on("data", (chunk: Buffer) => this.#print(chunk));
-    const report = child.stdio[REPORT_FD];
+    const report: unknown = child.stdio?.[REPORT_FD];
     if (!(report instanceof Readable)) throw new KitError("E_BACKEND_LAUNCH", `cannot start ${launcher}`);
     await Promise.race([awaitLaunch(report), failed.promise]);
   }
@@ -78,8 +79,9 @@ export class QemuProcess {
   /** Hanging up the lifeline makes the launcher kill QEMU; the launcher's own death does too. */
   kill(): void {
     const child = this.#child;
-    child?.stdio[LIFELINE_FD]?.destroy();
-    const timer = setTimeout(() => child?.kill("SIGKILL"), LAUNCHER_END_MS);
+    if (child === undefined) return;
+    child.stdio[LIFELINE_FD]?.destroy();
+    const timer = setTimeout(() => child.kill("SIGKILL"), LAUNCHER_END_MS);
     void this.exited.finally(() => clearTimeout(timer));
   }
 
