@@ -66,17 +66,25 @@ describe("services that misbehave", () => {
     });
   });
 
-  test("one that forks for ever is bounded; the enclave can be seen and stopped", async () => {
-    await using bed = await openTestbed();
-    const file = await yaml("bomb", `  a: { command: [sh, -c, "b() { b | b & sleep 1000; }; b"] }\n`);
-    const up = await bed.run("up", file, "-d");
-    // It runs into the limit on processes, or, where that holds, into the memory of the whole.
-    const [service] = (await bed.status("bomb")).services;
-    if (up.status === 0) expect(["running", "failed"]).toContain(service?.state);
-    else expect(up.stderr).toMatch(/memory_exceeded|pids_exceeded/);
-    await bed.succeed("down", "bomb");
-    expect(await bed.ps()).toEqual([]);
-  });
+  test(
+    "one that forks for ever is bounded; the enclave can be seen and stopped",
+    { timeout: 240_000 },
+    async () => {
+      await using bed = await openTestbed();
+      // Half a processor, where that can be had: other tests run at the same time.
+      const file = await yaml(
+        "bomb",
+        `  a: { command: [sh, -c, "b() { b | b & sleep 1000; }; b"], cpus: 0.5 }\n`,
+      );
+      const up = await bed.run("up", file, "-d");
+      // It runs into the limit on processes, or, where that holds, into the memory of the whole.
+      const [service] = (await bed.status("bomb")).services;
+      if (up.status === 0) expect(["running", "failed"]).toContain(service?.state);
+      else expect(up.stderr).toMatch(/memory_exceeded|pids_exceeded/);
+      await bed.succeed("down", "bomb");
+      expect(await bed.ps()).toEqual([]);
+    },
+  );
 
   test(
     "one that prints 1 GB does not grow the enclave or its logs beyond their bounds",
