@@ -13,9 +13,12 @@ import type {
   ExecStatus,
   LogEntry,
   LogGap,
+  ReloadOverrides,
   ReloadResult,
   ServiceStatus,
 } from "../wire/control.ts";
+import type { NetworkReport } from "../wire/network-report.ts";
+import { NetworkReportSchema } from "../wire/network-schemas.ts";
 import {
   EnclaveStatsSchema,
   EnclaveStatusSchema,
@@ -76,12 +79,11 @@ export class ControlClient {
   }
 
   /**
-   * @param services development overrides, as wire/enclave-config.ts has them; undefined: the image's own
+   * @param overrides of development; what they lack is the image's own
    * @throws E_ENCLAVE_CONFIG, E_ENCLAVE_STOPPING
    */
-  async reload(services: readonly unknown[] | undefined, signal: AbortSignal): Promise<ReloadResult> {
-    const body = services === undefined ? {} : { services };
-    const options = { schema: ReloadResultSchema, signal, timeoutMs: ACT_TIMEOUT_MS, body };
+  async reload(overrides: ReloadOverrides, signal: AbortSignal): Promise<ReloadResult> {
+    const options = { schema: ReloadResultSchema, signal, timeoutMs: ACT_TIMEOUT_MS, body: overrides };
     return await this.#ask("POST", "/v1/reload", options);
   }
 
@@ -108,6 +110,11 @@ export class ControlClient {
 
   async stats(signal: AbortSignal): Promise<EnclaveStats> {
     return await this.#ask("GET", "/v1/stats", { schema: EnclaveStatsSchema, signal });
+  }
+
+  /** The enclave's side of its network. */
+  async network(signal: AbortSignal): Promise<NetworkReport> {
+    return await this.#ask("GET", "/v1/network", { schema: NetworkReportSchema, signal });
   }
 
   /** A sample every `intervalMs` (100 to 60000), until the enclave ends. */

@@ -5,6 +5,7 @@
 import { ARCHIVE_ERRORS } from "./error-codes/archive.ts";
 import { BUILD_ERRORS } from "./error-codes/build.ts";
 import { CONFIG_ERRORS } from "./error-codes/config.ts";
+import { EGRESS_ERRORS } from "./error-codes/egress.ts";
 import { EIF_ERRORS } from "./error-codes/eif.ts";
 import { ENCLAVE_ERRORS } from "./error-codes/enclave.ts";
 import { GENERAL_ERRORS } from "./error-codes/general.ts";
@@ -23,6 +24,7 @@ export const ERROR_TABLE = {
   ...EIF_ERRORS,
   ...HOST_ERRORS,
   ...ENCLAVE_ERRORS,
+  ...EGRESS_ERRORS,
   ...ARCHIVE_ERRORS,
   ...NITRO_ERRORS,
   ...QEMU_ERRORS,

@@ -6,7 +6,8 @@ import { isErrno, KitError, toKitError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { ServiceConfig } from "../wire/enclave-config.ts";
 import { decodeEnclaveConfig, MAX_CONFIG_BYTES } from "../wire/enclave-config-decoder.ts";
-import { GUEST_FOLDER } from "../wire/hybrid-vsock.ts";
+import { GUEST_FOLDER, hostListenerName } from "../wire/hybrid-vsock.ts";
+import { VSOCK_PORT } from "../wire/ports.ts";
 import { type CgroupTree, openCgroups } from "./cgroups/cgroup-tree.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
 import { Compartments } from "./compartments.ts";
@@ -54,6 +55,7 @@ export interface BootOptions {
   /** Descriptor of the directory of vsock sockets; undefined where vsock is AF_VSOCK. */
   readonly vsockDirectoryFd: number | undefined;
   readonly notifyFd: number;
+  readonly heldSockets: GatewayCommand["heldSockets"];
   /** uid and gid of the gateway. */
   readonly gatewayId: number;
   readonly pid: number;
@@ -178,10 +180,20 @@ async function prepareGuestFolder(options: BootOptions, setIdentity: boolean): P
     const { gid } = await stat(folder);
     await chown(folder, options.gatewayId, gid);
     await chmod(folder, 0o2770);
+    await giveEgressSocket(`${directory}/${hostListenerName(VSOCK_PORT.egress)}`, options.gatewayId);
   } catch (error) {
     if (!isErrno(error)) throw error;
     const message = `no usable vsock directory on descriptor ${options.vsockDirectoryFd}: ${error.code ?? ""}`;
     throw new KitError("E_ENCLAVE_VSOCK", message, { cause: error });
+  }
+}
+
+/** The host's socket for egress is the gateway's alone; a host that hears none lets nobody out. */
+async function giveEgressSocket(path: string, gatewayId: number): Promise<void> {
+  try {
+    await chown(path, gatewayId, gatewayId);
+  } catch (error) {
+    if (!isErrno(error, "ENOENT")) throw error;
   }
 }
 
@@ -212,10 +224,11 @@ async function makeLogDirectory(path: string, log: Log): Promise<string | undefi
 }
 
 async function gatewayCommand(
-  { layout, gatewayId, vsockDirectoryFd }: BootOptions,
+  { layout, gatewayId, vsockDirectoryFd, heldSockets }: BootOptions,
   setIdentity: boolean,
 ): Promise<GatewayCommand> {
   return {
+    heldSockets,
     command: await nodeCommand(layout, "gateway", layout.gateway),
     ...(vsockDirectoryFd === undefined ? {} : { vsockDirectoryFd }),
     ...(setIdentity ? { identity: { uid: gatewayId, gid: gatewayId } } : {}),

@@ -2,10 +2,11 @@
 import { Socket } from "node:net";
 
 import { createLog } from "../core/log.ts";
-import { loadAddon } from "../native/addon.ts";
+import { loadAddon, type NativeAddon } from "../native/addon.ts";
 import { RUNTIME } from "../wire/runtime-layout.ts";
 import { runGateway } from "./gateway.ts";
 import { GATEWAY_FD } from "./gateway-process.ts";
+import { dialInDirectory, dialOnVsock } from "./guest-dialer.ts";
 import { listenInDirectory, listenOnVsock } from "./guest-listener.ts";
 import { isDirectory } from "./vsock-form.ts";
 
@@ -21,13 +22,21 @@ process.on("unhandledRejection", (error) => {
 const stop = new AbortController();
 process.on("SIGTERM", () => stop.abort());
 
-const listenVsock = (await isDirectory(GATEWAY_FD.vsockDirectory))
-  ? listenInDirectory(`/proc/self/fd/${GATEWAY_FD.vsockDirectory}`)
-  : listenOnVsock(loadAddon(RUNTIME.addon));
+const directory = `/proc/self/fd/${GATEWAY_FD.vsockDirectory}`;
+const openAddon = (): NativeAddon => loadAddon(RUNTIME.addon);
+const vsock = (await isDirectory(GATEWAY_FD.vsockDirectory))
+  ? { listenVsock: listenInDirectory(directory), dialVsock: dialInDirectory(directory) }
+  : useVsock(openAddon());
 await runGateway({
   supervisor: new Socket({ fd: GATEWAY_FD.supervisor }),
-  listenVsock,
+  ...vsock,
+  openAddon,
+  heldSocketsFd: GATEWAY_FD.heldSockets,
   log,
   stop: stop.signal,
 });
 process.exit(0);
+
+function useVsock(addon: NativeAddon) {
+  return { listenVsock: listenOnVsock(addon), dialVsock: dialOnVsock(addon) };
+}

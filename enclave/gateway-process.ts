@@ -1,8 +1,8 @@
 /**
  * The gateway as a child of the supervisor: started, watched, started again.
  *
- * It gets descriptor 3, its end of the socket pair, and descriptor 4, the directory of vsock sockets (local form). So it
- * is not started through service-exec, which passes on nothing above 3.
+ * It gets descriptor 3, its end of the socket pair, descriptor 4, the directory of vsock sockets (local form), and the
+ * sockets to which services are redirected. So it is not started through service-exec, which passes on nothing above 3.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { Duplex } from "node:stream";
@@ -10,13 +10,14 @@ import { Duplex } from "node:stream";
 import { backoffDelayMs, type BackoffPolicy } from "../core/backoff.ts";
 import type { KitError } from "../core/errors.ts";
 import { GATEWAY_SERVICE } from "../wire/enclave-config-decoder.ts";
+import { HELD_SOCKETS, type HeldSocket } from "../wire/supervisor-frames.ts";
 import type { Clock } from "./clock.ts";
 import type { EventStore } from "./event-store.ts";
 import type { LogStore, LogStream } from "./log-store.ts";
 import { describeExit } from "./process-end.ts";
 
-/** Descriptors of the gateway. */
-export const GATEWAY_FD = { supervisor: 3, vsockDirectory: 4 } as const;
+/** Descriptors of the gateway; from `heldSockets` on those of wire/supervisor-frames.ts HELD_SOCKETS, in their order. */
+export const GATEWAY_FD = { supervisor: 3, vsockDirectory: 4, heldSockets: 5 } as const;
 
 export interface GatewayCommand {
   readonly command: readonly string[];
@@ -24,6 +25,8 @@ export interface GatewayCommand {
   readonly identity?: { readonly uid: number; readonly gid: number };
   /** The supervisor's descriptor of the directory; absent where vsock is AF_VSOCK. */
   readonly vsockDirectoryFd?: number;
+  /** The supervisor's descriptors of the sockets that it lends. */
+  readonly heldSockets: ReadonlyMap<HeldSocket, number>;
 }
 
 export interface GatewayOptions extends GatewayCommand {
@@ -119,13 +122,14 @@ export class GatewayProcess {
   }
 
   #spawn(): ChildProcess {
-    const { command, identity, vsockDirectoryFd } = this.#options;
+    const { command, identity, vsockDirectoryFd, heldSockets } = this.#options;
+    const held = HELD_SOCKETS.map((name) => heldSockets.get(name) ?? ("ignore" as const));
     const [program = "", ...rest] = command;
     return spawn(program, rest, {
       // Nothing is inherited: the gateway has no setting but what the supervisor tells it.
       env: { PATH: "/usr/bin:/bin", HOME: "/", LANG: "C.UTF-8" },
       cwd: "/",
-      stdio: ["ignore", "pipe", "pipe", "pipe", vsockDirectoryFd ?? "ignore"],
+      stdio: ["ignore", "pipe", "pipe", "pipe", vsockDirectoryFd ?? "ignore", ...held],
       ...identity,
     });
   }

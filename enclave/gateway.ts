@@ -2,10 +2,22 @@
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
+import { KitError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
+import type { NativeAddon } from "../native/addon.ts";
+import type { DialHost } from "../pf-proxy/egress/egress-dialer.ts";
+import { type EnclaveEgress, openEnclaveEgress } from "../pf-proxy/egress/enclave-egress.ts";
+import { EgressPolicy } from "../pf-proxy/policy/egress-policy.ts";
+import { TrafficLedger } from "../pf-proxy/traffic/traffic-ledger.ts";
 import { IngressAcceptor } from "../pf-proxy/ingress-acceptor.ts";
+import { decodeEgressConfig } from "../wire/egress-policy.ts";
 import { VSOCK_PORT } from "../wire/ports.ts";
-import { decodeGatewaySettings } from "../wire/supervisor-frames.ts";
+import {
+  decodeGatewaySettings,
+  type GatewaySettings,
+  HELD_SOCKETS,
+  type HeldSocket,
+} from "../wire/supervisor-frames.ts";
 import { listenAt, type ListenVsock } from "./guest-listener.ts";
 import { OpenSockets } from "./open-sockets.ts";
 import { SupervisorClient } from "./api/supervisor-client.ts";
@@ -14,6 +26,11 @@ export interface GatewayRunOptions {
   /** The socket pair to the supervisor. */
   readonly supervisor: Duplex;
   readonly listenVsock: ListenVsock;
+  /** Connects to a port of the host. */
+  readonly dialVsock: (port: number, signal: AbortSignal) => Promise<Duplex>;
+  readonly openAddon: () => NativeAddon;
+  /** Descriptors of the sockets that the supervisor lends, in the order of their names. */
+  readonly heldSocketsFd: number;
   readonly log: Log;
   /** Aborts when the supervisor asks the gateway to end. */
   readonly stop: AbortSignal;
@@ -29,18 +46,29 @@ const ALIVE_MS = 2_000;
 const DRAIN_MS = 700;
 
 /** Serves until the supervisor is gone or asks for the end. */
-export async function runGateway({ supervisor, listenVsock, log, stop }: GatewayRunOptions): Promise<void> {
+export async function runGateway(options: GatewayRunOptions): Promise<void> {
+  const { supervisor, listenVsock, log, stop } = options;
   await using stack = new AsyncDisposableStack();
   const client = new SupervisorClient(supervisor);
   const settings = decodeGatewaySettings(await client.call({ method: "hello" }));
-  const ingress = stack.use(new IngressAcceptor({ ports: settings.ingressPorts, log }));
-  stack.use(await listenVsock(VSOCK_PORT.ingress, (socket) => ingress.accept(socket)));
+  const ledger = stack.use(openLedger(log));
+  const ingress = stack.use(new IngressAcceptor({ ports: settings.ingressPorts, log, ledger }));
+  const listeningForIngress = listenVsock(VSOCK_PORT.ingress, (socket) => ingress.accept(socket));
+  const egress = stack.use(await openEgress(options, settings, ledger));
+  stack.use(await listeningForIngress);
   let drain = async (): Promise<void> => undefined;
   if (settings.control) {
     // Loaded here: in production it stays out, and ingress does not wait for it.
     const { createControlApi } = await import("./api/control-api.ts");
     const { streamSocket } = settings;
-    const api = await createControlApi({ client, streamSocket, log });
+    const network = {
+      report: () => ledger.report(egress.redirection, egress.listeners()),
+      totals: () => ledger.totals,
+      checkEgress: (rules: unknown) =>
+        void new EgressPolicy(decodeEgressConfig(rules, "egress", refuse).rules),
+      setEgress: egress.setConfig,
+    };
+    const api = await createControlApi({ client, streamSocket, log, network });
     stack.defer(() => api.close());
     const open = new OpenSockets();
     const fromHost = new OpenSockets();
@@ -66,6 +94,35 @@ export async function runGateway({ supervisor, listenVsock, log, stop }: Gateway
   stack.defer(() => clearInterval(alive));
   await Promise.race([client.closed, aborted(stop)]);
   await drain();
+}
+
+function refuse(message: string): KitError {
+  return new KitError("E_EGRESS_RULE", message);
+}
+
+function openLedger(log: Log): TrafficLedger {
+  return new TrafficLedger({
+    side: "enclave",
+    log,
+    epochMs: () => Date.now(),
+    monotonicMs: () => performance.now(),
+  });
+}
+
+async function openEgress(
+  { dialVsock, openAddon, log, heldSocketsFd }: GatewayRunOptions,
+  { egress: config, namesJournal: journal, heldSockets }: GatewaySettings,
+  ledger: TrafficLedger,
+): Promise<EnclaveEgress> {
+  const dialHost: DialHost = async (signal) => await dialVsock(VSOCK_PORT.egress, signal);
+  const monotonicMs = (): number => performance.now();
+  const fdOf = (name: HeldSocket): number => heldSocketsFd + HELD_SOCKETS.indexOf(name);
+  const held = new Map(heldSockets.map((name) => [name, fdOf(name)]));
+  // The kernel is asked only about what comes by those sockets.
+  const original = held.size === 0 ? undefined : openAddon().originalDestination;
+  const originalDestination = (fd: number) => original?.(fd);
+  const options = { config, originalDestination, dialHost, ledger, journal, monotonicMs, log, held };
+  return await openEnclaveEgress(options);
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

@@ -2,9 +2,12 @@
  * Reloads: from the image's own configuration, or, in development, from services that an operator sends. A set that is
  * refused changes nothing; one that is taken changes what differs from what runs, and nothing else.
  */
+import { isDeepStrictEqual } from "node:util";
+
 import { KitError } from "../core/errors.ts";
-import type { ReloadResult } from "../wire/control.ts";
+import type { ReloadOverrides, ReloadResult } from "../wire/control.ts";
 import type { EnclaveConfig, ServiceConfig } from "../wire/enclave-config.ts";
+import { decodeEgressConfig, type EgressConfig } from "../wire/egress-policy.ts";
 import { decodeServices } from "../wire/enclave-config-decoder.ts";
 import type { Compartment } from "./compartment.ts";
 import { assertProduction, type Compartments } from "./compartments.ts";
@@ -21,15 +24,24 @@ export interface ReloaderOptions {
   readonly setIdentity: boolean;
   /** Makes what services print into, before they start. */
   readonly preparePipes: (services: readonly ServiceConfig[]) => Promise<void>;
+  /** Services that may reach something wait for this: resolved when the gateway listens, or will not soon. */
+  readonly egressReady: () => Promise<void>;
 }
 
 export class Reloader {
   readonly #options: ReloaderOptions;
   #last: Promise<unknown> = Promise.resolve();
   #overridden = false;
+  #egress: EgressConfig;
 
   constructor(options: ReloaderOptions) {
     this.#options = options;
+    this.#egress = options.config.egress;
+  }
+
+  /** The rules in force. */
+  get egress(): EgressConfig {
+    return this.#egress;
   }
 
   /** True while the services are not the image's own. */
@@ -49,17 +61,17 @@ export class Reloader {
       preparePipes(config.services),
     ]);
     if (config.mode === "production") assertProduction(config.services, compartments);
+    if (config.egress.rules.length > 0) await this.#options.egressReady();
     // Whoever stopped the enclave meanwhile wants no services.
     if (!services.stopping) await services.reload(config.services, prepared);
   }
 
   /**
    * One after the other.
-   * @param values services as wire/enclave-config.ts has them; absent: those of the image.
    * @throws E_ENCLAVE_CONFIG, E_ENCLAVE_SINGLE_USER, E_ENCLAVE_STOPPING, E_CGROUP_*
    */
-  async reload(values?: readonly unknown[]): Promise<ReloadResult> {
-    return await this.#inTurn(async () => await this.#reload(values));
+  async reload(overrides: ReloadOverrides): Promise<ReloadResult> {
+    return await this.#inTurn(async () => await this.#reload(overrides));
   }
 
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -68,15 +80,18 @@ export class Reloader {
     return await mine;
   }
 
-  async #reload(values: readonly unknown[] | undefined): Promise<ReloadResult> {
+  async #reload({ services: values, egress }: ReloadOverrides): Promise<ReloadResult> {
     const { config, services, compartments, events } = this.#options;
     if (services.stopping) throw new KitError("E_ENCLAVE_STOPPING", "not reloaded: the enclave is stopping");
     const next = values === undefined ? config.services : decodeServices(values);
+    const rules = egress === undefined ? config.egress : decodeEgressConfig(egress, "egress", refuse);
     if (!this.#options.setIdentity) assertOneUser({ ...config, services: next });
     const prepared = await this.#prepare(next);
     const result = await services.reload(next, prepared);
-    this.#overridden = values !== undefined;
-    events.add(null, `reloaded: ${describe(result)}`);
+    const isOther = !isDeepStrictEqual(rules, this.#egress);
+    this.#egress = rules;
+    this.#overridden = values !== undefined || egress !== undefined;
+    events.add(null, `reloaded: ${describe(result)}${isOther ? "; egress rules changed" : ""}`);
     await compartments.remove(result.removed);
     return result;
   }
@@ -95,6 +110,10 @@ export class Reloader {
       throw error;
     }
   }
+}
+
+function refuse(message: string): KitError {
+  return new KitError("E_ENCLAVE_CONFIG", message);
 }
 
 /** @throws E_ENCLAVE_SINGLE_USER if the services want users that cannot be had. */

@@ -1,5 +1,5 @@
 /** What status and stats tell of services: the group knows what they do, the compartments what they may. */
-import type { EnclaveStats, ServiceStatus } from "../wire/control.ts";
+import type { ServiceStatus, UsageReport } from "../wire/control.ts";
 import { describeSharing } from "../wire/isolation.ts";
 import type { Clock } from "./clock.ts";
 import type { Compartments } from "./compartments.ts";
@@ -28,7 +28,7 @@ export async function measureServices({
   services,
   compartments,
   clock,
-}: ReportSources): Promise<EnclaveStats> {
+}: ReportSources): Promise<UsageReport> {
   const usages = services.services.map(async (service) => ({
     name: service.config.name,
     ...(await compartments.readUsage(service.config)),

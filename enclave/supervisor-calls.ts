@@ -3,7 +3,7 @@
  * bytes from outside, so it is believed nothing: in production it learns its settings and no more.
  */
 import { KitError } from "../core/errors.ts";
-import type { EnclaveStats, EnclaveStatus, ReloadResult } from "../wire/control.ts";
+import type { EnclaveStatus, ReloadOverrides, ReloadResult, UsageReport } from "../wire/control.ts";
 import type { EnclaveConfig } from "../wire/enclave-config.ts";
 import { GATEWAY_SERVICE } from "../wire/enclave-config-decoder.ts";
 import type { EventsRead, GatewaySettings, LogsRead, SupervisorCall } from "../wire/supervisor-frames.ts";
@@ -24,8 +24,8 @@ export interface CallTargets {
   /** Undefined in production. */
   readonly sessions: Sessions | undefined;
   readonly status: () => EnclaveStatus;
-  readonly stats: () => Promise<EnclaveStats>;
-  readonly reload: (services?: readonly unknown[]) => Promise<ReloadResult>;
+  readonly stats: () => Promise<UsageReport>;
+  readonly reload: (overrides: ReloadOverrides) => Promise<ReloadResult>;
   readonly onListening: () => void;
   /** The gateway says that it does not hang. */
   readonly onAlive: () => void;
@@ -64,7 +64,7 @@ export async function carryOut(
     case "stats":
       return just(await targets.stats());
     case "reload":
-      return just(await targets.reload(call.params.services));
+      return just(await targets.reload(call.params));
     case "events.read":
       return await readEvents(call.params, targets.events, signal);
     case "logs.read":

@@ -2,6 +2,7 @@
 import { createLog } from "../core/log.ts";
 import { GATEWAY_ID, RUNTIME, SUPERVISOR_FD } from "../wire/runtime-layout.ts";
 import { runSupervisor } from "./boot.ts";
+import { holdSockets } from "./held-sockets.ts";
 import { isDirectory } from "./vsock-form.ts";
 
 const log = createLog({
@@ -39,6 +40,7 @@ const status = await runSupervisor({
   },
   vsockDirectoryFd: (await isDirectory(vsockDirectory)) ? vsockDirectory : undefined,
   notifyFd: SUPERVISOR_FD.notify,
+  heldSockets: holdSockets(log).descriptors,
   gatewayId: GATEWAY_ID,
   pid: process.pid,
   architecture: process.arch === "arm64" ? "arm64" : "x64",

@@ -4,7 +4,10 @@
  * It waits on no service without a deadline, parses no bytes from outside (the gateway does), and everything it keeps
  * is bounded. It acts on the measured configuration and on nothing else.
  */
+import { dirname, join } from "node:path";
+
 import type { Log } from "../core/log.ts";
+import type { EgressConfig } from "../wire/egress-policy.ts";
 import type { EnclaveStatus } from "../wire/control.ts";
 import type { EnclaveConfig, ServiceConfig } from "../wire/enclave-config.ts";
 import type { Clock } from "./clock.ts";
@@ -58,6 +61,8 @@ export interface SupervisorOptions {
 
 /** Time that the gateway gets to send the last logs and events to its clients. */
 const GATEWAY_GRACE_MS = 1_000;
+/** Services with egress rules wait so long for the gateway's first word. */
+const EGRESS_WAIT_MS = 10_000;
 
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -69,6 +74,7 @@ export class Supervisor {
   readonly #gateway: GatewayProcess;
   #sessions: Sessions | undefined;
   readonly #started = Promise.withResolvers<void>();
+  readonly #listening = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
   #isReady = false;
   #shutdown: Promise<void> | undefined;
@@ -86,7 +92,8 @@ export class Supervisor {
     this.#services = new ServiceGroup([], { ...shared, ...own });
     const { compartments, preparePipes } = options;
     const reloaded = { config, services: this.#services, events: this.#events, setIdentity };
-    this.#reloader = new Reloader({ ...reloaded, compartments, preparePipes });
+    const egressReady = async (): Promise<void> => await this.#awaitGateway();
+    this.#reloader = new Reloader({ ...reloaded, compartments, preparePipes, egressReady });
     const serve = this.#createServe();
     this.#gateway = new GatewayProcess({ ...options.gateway, ...shared, serve });
   }
@@ -156,9 +163,16 @@ export class Supervisor {
     const { config, sessions: settings, controlSocket } = this.#options;
     const { streamSocket } = settings;
     const { mode, ingressPorts } = config;
+    const egress = (): EgressConfig => this.#reloader.egress;
+    const heldSockets = [...this.#options.gateway.heldSockets.keys()];
+    const namesJournal = join(dirname(controlSocket), "names");
     const targets: CallTargets = {
       config,
-      settings: { control: mode === "development", ingressPorts, streamSocket, controlSocket },
+      get settings() {
+        const control = mode === "development";
+        const paths = { namesJournal, streamSocket, controlSocket };
+        return { control, ingressPorts, egress: egress(), heldSockets, ...paths };
+      },
       started: this.#started.promise,
       get sessions() {
         return sessions();
@@ -168,7 +182,7 @@ export class Supervisor {
       logs: this.#logs,
       status: () => this.status(),
       stats: async () => await measureServices(this.#reportSources()),
-      reload: async (services?: readonly unknown[]) => await this.#reloader.reload(services),
+      reload: async (overrides) => await this.#reloader.reload(overrides),
       onListening: () => this.#becomeReady(),
       onAlive: () => this.#gateway.feedWatchdog(),
       onPoweroff: () => this.shutDown("poweroff was asked for"),
@@ -193,7 +207,16 @@ export class Supervisor {
     });
   }
 
+  /** A service that is there before its way out would find nobody and may give up; one that waits for ever helps none. */
+  async #awaitGateway(): Promise<void> {
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const cancel = this.#options.clock.after(EGRESS_WAIT_MS, resolve);
+    await Promise.race([this.#listening.promise, late]);
+    cancel();
+  }
+
   #becomeReady(): void {
+    this.#listening.resolve();
     this.#gateway.feedWatchdog();
     if (this.#isReady) return;
     this.#isReady = true;

@@ -9,6 +9,7 @@ import { runProgram } from "../control/run-program.ts";
 import { KitError } from "../core/errors.ts";
 import { Terminal } from "../core/terminal.ts";
 import { dialEnclave } from "./controller/enclave-dialer.ts";
+import { askRunner } from "./controller/runner-client.ts";
 import { inspectEnclave, isLive, listEnclaves } from "./controller/inspect.ts";
 import { findToolkit } from "./machine-toolkit.ts";
 import { VERSION } from "./version.ts";
@@ -25,11 +26,18 @@ function getContext(): InitctlContext {
     terminal: openTerminal(),
     interrupted: interrupted.signal,
     connect: async () => new ControlClient(await dialEnclave(toolkit.stateDir, await findName())),
-    computeServices: async (signal) => {
+    computeOverrides: async (signal) => {
       const record = await inspectEnclave(toolkit.stateDir, await findName());
       // Building an image is most of this program, and only this command needs it.
       const { computeOverrides } = await import("./controller/reload.ts");
       return await computeOverrides(toolkit, record, signal);
+    },
+    takeEgress: async (egress, signal) => {
+      const name = await findName();
+      const put = async (body: unknown): Promise<unknown> =>
+        await askRunner(toolkit.stateDir, name, { method: "PUT", path: "/egress", body, signal });
+      const before = await put(egress);
+      return async () => void (await put(before));
     },
   };
 }

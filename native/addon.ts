@@ -17,6 +17,12 @@ export interface ReceivedMessage {
   readonly descriptors: readonly number[];
 }
 
+export interface Destination {
+  /** As inet_ntop writes it; an IPv4 address without ::ffff: in front. */
+  readonly address: string;
+  readonly port: number;
+}
+
 export interface NativeAddon {
   /** A stream socket, non-blocking and close-on-exec, without the kernel's own two seconds for a connection. */
   readonly vsockSocket: () => number;
@@ -30,6 +36,11 @@ export interface NativeAddon {
   /** Two connected Unix stream sockets. */
   readonly socketPair: () => [number, number];
   readonly closeFd: (fd: number) => void;
+  /**
+   * Where an accepted TCP connection went before the kernel redirected it; its own local address if it was not
+   * redirected but is tracked. undefined if the kernel tracks no connections, or not this one.
+   */
+  readonly originalDestination: (fd: number) => Destination | undefined;
   /** Shared memory whose size never changes. */
   readonly memfd: (name: string, sizeBytes: number) => number;
   /** EPERM for a file that may shrink, EINVAL for a range beyond its end. Unmapped by unmap, or when collected. */
@@ -71,5 +82,6 @@ export function loadAddon(path: string): NativeAddon {
 }
 
 function isWhole(addon: Partial<NativeAddon>): addon is NativeAddon {
-  return addon.vsockSocket !== undefined && addon.watchWritable !== undefined;
+  const { vsockSocket, watchWritable, originalDestination } = addon;
+  return vsockSocket !== undefined && watchWritable !== undefined && originalDestination !== undefined;
 }

@@ -2,7 +2,7 @@
  * The enclave's end of ingress: takes connections from vsock 8444, reads the preface (wire/ingress-preface.ts), allows
  * what the measured configuration publishes, dials the service on loopback, answers one byte, relays.
  */
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
 import { withDeadline } from "../core/deadline.ts";
@@ -14,8 +14,10 @@ import {
   INGRESS_STATUS,
   type IngressStatus,
 } from "../wire/ingress-preface.ts";
+import { openConnection } from "./open-connection.ts";
 import { readExactly } from "./preface-reader.ts";
 import { relay } from "./relay.ts";
+import type { TrafficLedger } from "./traffic/traffic-ledger.ts";
 
 export interface IngressLimits {
   /** Connections at one time; the next is answered `busy`. */
@@ -37,6 +39,7 @@ export interface IngressOptions {
   /** Ports that may be reached. */
   readonly ports: readonly number[];
   readonly log: Log;
+  readonly ledger: TrafficLedger;
   readonly limits?: IngressLimits;
 }
 
@@ -45,6 +48,7 @@ export class IngressAcceptor implements AsyncDisposable {
   readonly #ports: ReadonlySet<number>;
   readonly #limits: IngressLimits;
   readonly #log: Log;
+  readonly #ledger: TrafficLedger;
   readonly #stop = new AbortController();
   readonly #tasks = new Set<Promise<void>>();
   #waiting = 0;
@@ -53,6 +57,7 @@ export class IngressAcceptor implements AsyncDisposable {
     this.#ports = new Set(options.ports);
     this.#limits = options.limits ?? INGRESS_LIMITS;
     this.#log = options.log;
+    this.#ledger = options.ledger;
   }
 
   get connections(): number {
@@ -82,21 +87,33 @@ export class IngressAcceptor implements AsyncDisposable {
   async #serve(connection: Duplex): Promise<void> {
     try {
       const port = await this.#readPort(connection);
-      if (!this.#ports.has(port)) {
-        answer(connection, "notPublished");
-        return;
-      }
-      const service = await this.#dial(port);
-      if (service === undefined) {
-        answer(connection, "refused");
-        return;
-      }
-      connection.write(Uint8Array.of(INGRESS_STATUS.connected));
-      await relay(connection, service, { signal: this.#stop.signal });
+      await this.#carry(connection, port);
     } catch (error) {
       const { code, message } = toKitError(error);
       this.#log.info("ingress connection refused", { code, reason: message });
       connection.destroy();
+    }
+  }
+
+  async #carry(connection: Duplex, port: number): Promise<void> {
+    const entry = this.#ledger.open({ direction: "ingress", peer: `port ${port}` });
+    let isOpen = false;
+    try {
+      if (!this.#ports.has(port)) {
+        this.#ledger.deny({ target: `ingress to port ${port}`, reason: "not_published", allow: null });
+        return answer(connection, "notPublished");
+      }
+      const service = await this.#dial(port);
+      if (service === undefined) return answer(connection, "refused");
+      isOpen = true;
+      entry.open();
+      connection.write(Uint8Array.of(INGRESS_STATUS.connected));
+      await relay(connection, service, {
+        signal: this.#stop.signal,
+        onBytes: (from, sizeBytes) => (from === "a" ? entry.addIn(sizeBytes) : entry.addOut(sizeBytes)),
+      });
+    } finally {
+      entry.close(!isOpen);
     }
   }
 
@@ -129,22 +146,4 @@ export class IngressAcceptor implements AsyncDisposable {
 /** Says one status other than `connected`, then closes; a peer that does not read it is cut off. */
 function answer(connection: Duplex, status: IngressStatus): void {
   connection.end(Uint8Array.of(INGRESS_STATUS[status]), () => connection.destroy());
-}
-
-async function openConnection(host: string, port: number, signal: AbortSignal): Promise<Socket> {
-  const socket = connect({ host, port, allowHalfOpen: true, noDelay: true });
-  const { promise, resolve, reject } = Promise.withResolvers<Socket>();
-  const abort = (): void => reject(signal.reason);
-  socket.once("connect", () => resolve(socket)).once("error", reject);
-  signal.addEventListener("abort", abort, { once: true });
-  try {
-    if (signal.aborted) abort();
-    return await promise;
-  } catch (error) {
-    socket.destroy();
-    throw error;
-  } finally {
-    signal.removeEventListener("abort", abort);
-    socket.off("error", reject);
-  }
 }

@@ -13,6 +13,7 @@ import { decodeIngressStatus, encodeIngressPreface } from "../wire/ingress-prefa
 import { findPortHolder } from "./port-holder.ts";
 import { readExactly } from "./preface-reader.ts";
 import { relay } from "./relay.ts";
+import type { TrafficLedger } from "./traffic/traffic-ledger.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const MAX_CONNECTIONS = 1024;
@@ -26,10 +27,13 @@ export interface IngressListenerOptions {
   readonly dial: (signal: AbortSignal) => Promise<Duplex>;
   /** Ends every connection. */
   readonly signal: AbortSignal;
+  readonly ledger: TrafficLedger;
 }
 
 export interface IngressListener extends AsyncDisposable {
   readonly hostPort: number;
+  /** Takes no more connections; those that are go on. */
+  drain: () => void;
   /** Connections relayed now, and connections turned away since the start. */
   readonly counts: { readonly live: number; readonly refused: number };
 }
@@ -52,11 +56,12 @@ export async function openIngressListener(options: IngressListenerOptions): Prom
   const hostPort = await listen(server, options);
   return {
     hostPort,
+    drain: () => void server.close(),
     counts,
     [Symbol.asyncDispose]: async () => {
       for (const socket of sockets) socket.resetAndDestroy();
       const { promise, resolve } = Promise.withResolvers<unknown>();
-      server.close(resolve);
+      server.close(resolve); // calls back also when it was closed before
       await promise;
     },
   };
@@ -69,13 +74,20 @@ async function serve(
 ): Promise<void> {
   const ignore = (): void => undefined; // a client that resets while we dial is seen by the relay or not at all
   client.on("error", ignore);
+  const entry = options.ledger.open({ direction: "ingress", peer: `port ${options.servicePort}` });
   const enclave = await openStream(options).catch(() => undefined);
   if (enclave === undefined) {
     counts.refused += 1;
+    entry.close(true);
     client.resetAndDestroy();
     return;
   }
-  await relay(client, enclave, { signal: options.signal });
+  entry.open();
+  await relay(client, enclave, {
+    signal: options.signal,
+    onBytes: (from, sizeBytes) => (from === "a" ? entry.addIn(sizeBytes) : entry.addOut(sizeBytes)),
+  });
+  entry.close();
 }
 
 /** @throws E_INGRESS_REFUSED where the enclave says no. */

@@ -4,16 +4,17 @@ import { KitError } from "../core/errors.ts";
 
 /**
  * Takes exactly `sizeBytes` from the start of a paused stream; what follows stays in it, unread.
- * @throws E_INGRESS_PREFACE if the stream ends first; the signal's reason; the stream's own error.
+ * @throws `code` if the stream ends first; the signal's reason; the stream's own error.
  */
 export async function readExactly(
   stream: Duplex,
   sizeBytes: number,
   signal: AbortSignal,
+  code: "E_INGRESS_PREFACE" | "E_EGRESS_PREFACE" = "E_INGRESS_PREFACE",
 ): Promise<Uint8Array> {
   const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
   const end = (): void => {
-    reject(new KitError("E_INGRESS_PREFACE", `the connection ended before its ${sizeBytes} first bytes`));
+    reject(new KitError(code, `the connection ended before its ${sizeBytes} first bytes`));
   };
   const take = (): void => {
     // null: not yet enough. After the end of input read() gives whatever is left.

@@ -11,13 +11,26 @@
  * Buffers: each direction holds at most one chunk beyond the high-water mark of the stream it writes to.
  */
 import { Socket } from "node:net";
-import type { Duplex } from "node:stream";
+import { type Duplex, Transform } from "node:stream";
 
 import { isErrno } from "../core/errors.ts";
 
 export interface RelayOptions {
   /** Aborting resets both sides. */
   readonly signal: AbortSignal;
+  /** Hears of every chunk as it is read. */
+  readonly onBytes?: (from: "a" | "b", sizeBytes: number) => void;
+  /** Looks at what `a` sends, and at what `b` answers; a refusal resets both sides. */
+  readonly inspector?: RelayInspector;
+}
+
+/** Bytes that it withholds are bounded by itself. */
+export interface RelayInspector {
+  /** The bytes of `a` that may pass now. @throws what ends the relay */
+  push(chunk: Buffer): readonly Buffer[];
+  end(): readonly Buffer[];
+  /** Bytes of `a` that may pass now that `b` has sent this. */
+  fromServer(chunk: Buffer): readonly Buffer[];
 }
 
 export interface RelayResult {
@@ -27,6 +40,8 @@ export interface RelayResult {
   readonly bytesFromB: number;
   /** Errno name, message or reason; null for a clean end. */
   readonly reason: string | null;
+  /** What ended it otherwise than cleanly. */
+  readonly cause?: unknown;
 }
 
 const EMPTY = new Uint8Array(0);
@@ -35,23 +50,28 @@ const EMPTY = new Uint8Array(0);
  * Relays until both directions ended or one side failed; never rejects. Both streams are destroyed afterwards. Both
  * must allow half-open connections and must not have been read beyond what is to be relayed.
  */
-export async function relay(a: Duplex, b: Duplex, { signal }: RelayOptions): Promise<RelayResult> {
+export async function relay(a: Duplex, b: Duplex, options: RelayOptions): Promise<RelayResult> {
+  const { signal, inspector } = options;
   const { promise: failure, reject: fail } = Promise.withResolvers<never>();
   const resets = [prepareReset(a), prepareReset(b)];
   const abort = (): void => fail(signal.reason);
-  const counts = [countBytes(a), countBytes(b)] as const;
+  const counts = [countBytes(a, "a", options), countBytes(b, "b", options)] as const;
+  const gate = inspector === undefined ? undefined : openGate(inspector, b);
+  gate?.on("error", fail);
   failure.catch(() => undefined);
   for (const stream of [a, b]) watch(stream, fail);
   signal.addEventListener("abort", abort, { once: true });
   try {
     signal.throwIfAborted();
-    await Promise.race([failure, Promise.all([forward(a, b), forward(b, a)])]);
+    await Promise.race([failure, Promise.all([forward(a, b, gate), forward(b, a)])]);
     return result("ended", counts, null);
   } catch (error) {
     for (const reset of resets) reset();
-    return result(signal.aborted ? "aborted" : "reset", counts, describe(error));
+    const outcome = signal.aborted ? "aborted" : "reset";
+    return { ...result(outcome, counts, describe(error)), cause: error };
   } finally {
     signal.removeEventListener("abort", abort);
+    gate?.destroy();
     a.destroy();
     b.destroy();
   }
@@ -67,12 +87,15 @@ function watch(stream: Duplex, fail: (error: Error) => void): void {
 }
 
 /** Resolves when everything of `source` is written and the end is passed on; rejects if `source`'s peer is gone. */
-async function forward(source: Duplex, target: Duplex): Promise<void> {
+async function forward(source: Duplex, target: Duplex, gate?: Transform): Promise<void> {
   await new Promise<void>((resolve) => {
+    const last = gate ?? source;
+    last.once("end", resolve);
     // The end may have been seen before the relay began, by whoever read a preface.
-    if (source.readableEnded) resolve();
-    source.once("end", resolve);
-    source.pipe(target, { end: false });
+    if (source.readableEnded && gate === undefined) resolve();
+    else if (source.readableEnded) gate?.end();
+    if (gate !== undefined) source.pipe(gate);
+    last.pipe(target, { end: false });
   });
   await assertHalfClose(source);
   await new Promise<void>((resolve) => {
@@ -95,10 +118,34 @@ function nextTurn(): Promise<void> {
   });
 }
 
-function countBytes(stream: Duplex): { readonly bytes: number } {
+/** What passes from `a`, in order with what is let go because of an answer. */
+function openGate(inspector: RelayInspector, b: Duplex): Transform {
+  const gate = new Transform({
+    transform: (chunk: Buffer, _encoding, done) => run(done, () => inspector.push(chunk)),
+    flush: (done) => run(done, () => inspector.end()),
+  });
+  const run = (done: (error?: Error | null) => void, look: () => readonly Buffer[]): void => {
+    try {
+      for (const bytes of look()) gate.push(bytes);
+      done();
+    } catch (error) {
+      done(error instanceof Error ? error : new Error(String(error)));
+    }
+  };
+  b.on("data", (chunk: Buffer) => {
+    run(
+      (error) => void (error ? gate.destroy(error) : undefined),
+      () => inspector.fromServer(chunk),
+    );
+  });
+  return gate;
+}
+
+function countBytes(stream: Duplex, from: "a" | "b", { onBytes }: RelayOptions): { readonly bytes: number } {
   const count = { bytes: 0 };
   stream.on("data", (chunk: Uint8Array) => {
     count.bytes += chunk.length;
+    onBytes?.(from, chunk.length);
   });
   return count;
 }

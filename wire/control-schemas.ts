@@ -21,6 +21,7 @@ import type {
   Usage,
 } from "./control.ts";
 import { MAX_LOG_LINE_BYTES } from "./control.ts";
+import { TrafficCountsSchema } from "./network-schemas.ts";
 
 const MAX_SERVICES = 256;
 const Count = z.int().min(0);
@@ -98,6 +99,7 @@ export const EnclaveStatsSchema = z.object({
   time: z.number(),
   machine: UsageSchema,
   services: z.array(UsageSchema.extend({ name: Name, outputBytes: Count })).max(MAX_SERVICES),
+  network: z.object({ ingress: TrafficCountsSchema, egress: TrafficCountsSchema }),
 }) satisfies z.ZodType<EnclaveStats>;
 
 const Names = z.array(Name).max(MAX_SERVICES);
@@ -110,6 +112,7 @@ export const ReloadResultSchema = z.object({
 
 export const ReloadRequestSchema = z.strictObject({
   services: z.array(z.record(z.string(), z.unknown())).max(MAX_SERVICES).exactOptional(),
+  egress: z.record(z.string(), z.unknown()).exactOptional(),
 });
 
 export const ExecRequestSchema = z.strictObject({

@@ -6,6 +6,8 @@
  * Errors: HTTP status with a JSON body of core/errors.ts ErrorJson.
  */
 
+import type { TrafficCounts } from "./network-report.ts";
+
 /** See enclave/service-state.ts for the transitions. */
 export type ServiceStateName =
   | "waiting" // for the services it depends on
@@ -122,12 +124,23 @@ export interface ServiceUsage extends Usage {
   readonly outputBytes: number;
 }
 
-/** One sample. Rates are differences between two. */
-export interface EnclaveStats {
+export interface UsageReport {
   /** Milliseconds since the epoch. */
   readonly time: number;
   readonly machine: Usage;
   readonly services: readonly ServiceUsage[];
+}
+
+/** One sample. Rates are differences between two. */
+export interface EnclaveStats extends UsageReport {
+  /** Of the gateway that runs now. */
+  readonly network: { readonly ingress: TrafficCounts; readonly egress: TrafficCounts };
+}
+
+/** What a reload asks for, as wire/enclave-config.ts has it; absent parts are the image's own. */
+export interface ReloadOverrides {
+  readonly services?: readonly unknown[];
+  readonly egress?: unknown;
 }
 
 /** What `reload` did. */

@@ -14,6 +14,7 @@ import {
   type ServiceConfig,
   type ServiceUser,
 } from "./enclave-config.ts";
+import { decodeEgressConfig } from "./egress-policy.ts";
 import { CAPABILITIES, capabilityNumber } from "./capabilities.ts";
 import { LIMIT_KEYS, readLimits } from "./service-limits.ts";
 import { StrictObject } from "./strict-object.ts";
@@ -53,6 +54,7 @@ const CONFIG_KEYS = [
   "attestation",
   "services",
   "ingressPorts",
+  "egress",
   "logs",
   "singleUser",
 ];
@@ -68,6 +70,7 @@ export function decodeEnclaveConfig(bytes: Uint8Array): EnclaveConfig {
     attestation: object.word("attestation", ["nitro", "development"]),
     services: object.list("services", MAX_SERVICES, readService),
     ingressPorts: object.integers("ingressPorts", MAX_ITEMS, PORT),
+    egress: decodeEgressConfig(object.raw("egress"), "config.egress", refuse),
     logs: { ship: object.object("logs", ["ship"]).boolean("ship") },
     singleUser: object.boolean("singleUser"),
   };

@@ -2,7 +2,9 @@
  * The measured configuration: what `enclave.yaml` became after validation and build, stored in the image at
  * RUNTIME.config. The supervisor acts on nothing else. Its JSON is canonical (sorted keys), so it is reproducible.
  */
-export const CONFIG_VERSION = 1;
+import type { EgressConfig } from "./egress-policy.ts";
+
+export const CONFIG_VERSION = 2;
 
 export type DependencyCondition = "service_started" | "service_healthy" | "service_completed_successfully";
 
@@ -95,6 +97,7 @@ export interface EnclaveConfig {
   readonly services: readonly ServiceConfig[];
   /** Service ports on 127.0.0.1 that the ingress listener may reach, ascending. */
   readonly ingressPorts: readonly number[];
+  readonly egress: EgressConfig;
   readonly logs: { readonly ship: boolean };
   /** The operator allows every service to run under one uid where no more can be had. */
   readonly singleUser: boolean;

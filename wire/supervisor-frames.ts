@@ -10,7 +10,8 @@
  */
 import { errorToJson, KitError } from "../core/errors.ts";
 import { isErrorCode } from "../core/error-table.ts";
-import type { ExecRequest } from "./control.ts";
+import type { ExecRequest, ReloadOverrides } from "./control.ts";
+import { decodeEgressConfig, type EgressConfig } from "./egress-policy.ts";
 import {
   type ArchiveRequest,
   EXEC_KEYS,
@@ -52,8 +53,8 @@ export interface LogsRead extends EventsRead {
 
 export type SupervisorCall =
   | { readonly method: "hello" | "listening" | "alive" | "status" | "stats" | "poweroff" }
-  /** Services as wire/enclave-config.ts has them; absent: the image's own. */
-  | { readonly method: "reload"; readonly params: { readonly services?: readonly unknown[] } }
+  /** Services and rules as wire/enclave-config.ts has them; absent: the image's own. */
+  | { readonly method: "reload"; readonly params: ReloadOverrides }
   | { readonly method: "exec.create"; readonly params: ExecRequest }
   | { readonly method: "archive.create"; readonly params: ArchiveRequest }
   | { readonly method: "exec.start"; readonly params: { readonly id: number } & TerminalSize }
@@ -71,11 +72,20 @@ export type SupervisorCall =
 
 export type SupervisorRequest = { readonly id: number } & SupervisorCall;
 
+/** Sockets that the supervisor lends to the gateway (enclave/held-sockets.ts), in the order of their descriptors. */
+export const HELD_SOCKETS = ["egress4", "egress6", "dnsTcp4", "dnsTcp6", "dnsUdp4", "dnsUdp6"] as const;
+export type HeldSocket = (typeof HELD_SOCKETS)[number];
+
 /** Result of `hello`: all that the gateway knows of the configuration. */
 export interface GatewaySettings {
   /** False in production: the control API is not opened. */
   readonly control: boolean;
   readonly ingressPorts: readonly number[];
+  readonly egress: EgressConfig;
+  /** Where the gateway keeps the addresses that names have (pf-proxy/names). */
+  readonly namesJournal: string;
+  /** Those that are there. */
+  readonly heldSockets: readonly HeldSocket[];
   /** Socket to which session streams connect (wire/session-frames.ts). */
   readonly streamSocket: string;
   /** Where the control API also listens inside the enclave, for initctl. */
@@ -223,9 +233,14 @@ function readSized(method: "exec.start" | "exec.resize"): Reader {
 }
 
 function readReload(request: StrictObject): SupervisorCall {
-  const params = request.object("params", ["services"]);
-  if (!params.has("services")) return { method: "reload", params: {} };
-  return { method: "reload", params: { services: params.list("services", MAX_SERVICES, (item) => item) } };
+  const params = request.object("params", ["services", "egress"]);
+  return {
+    method: "reload",
+    params: {
+      ...(params.has("services") ? { services: params.list("services", MAX_SERVICES, (item) => item) } : {}),
+      ...(params.has("egress") ? { egress: params.raw("egress") } : {}),
+    },
+  };
 }
 
 function readSignal(request: StrictObject): SupervisorCall {
@@ -240,7 +255,15 @@ function readWait(request: StrictObject): SupervisorCall {
   return { method: "exec.wait", params: { id: readSessionId(params), waitMs } };
 }
 
-const SETTINGS_KEYS = ["control", "ingressPorts", "streamSocket", "controlSocket"];
+const SETTINGS_KEYS = [
+  "control",
+  "ingressPorts",
+  "egress",
+  "namesJournal",
+  "heldSockets",
+  "streamSocket",
+  "controlSocket",
+];
 const LOGS_READ_KEYS = ["after", "waitMs", "services", "limitBytes", "tail"];
 const SERVICE_NAME = { maximum: 64 };
 const MAX_SERVICES = 256;
@@ -282,9 +305,18 @@ export function decodeGatewaySettings(value: unknown): GatewaySettings {
   return {
     control: object.boolean("control"),
     ingressPorts: object.integers("ingressPorts", 1024, port),
+    egress: decodeEgressConfig(object.raw("egress"), "settings.egress", refuse),
+    namesJournal: object.text("namesJournal", path),
+    heldSockets: object.list("heldSockets", HELD_SOCKETS.length, readHeldSocket),
     streamSocket: object.text("streamSocket", path),
     controlSocket: object.text("controlSocket", path),
   };
+}
+
+function readHeldSocket(value: unknown, place: string): HeldSocket {
+  const found = HELD_SOCKETS.find((name) => name === value);
+  if (found !== undefined) return found;
+  throw refuse(`${place}: is no socket of egress`);
 }
 
 /** Entries stay unparsed: the gateway only passes them on. @throws E_ENCLAVE_FRAME */

@@ -24,12 +24,17 @@ export function createReloadCommand(getContext: GetInitctlContext, hasFile: bool
 }
 
 async function runReload(context: InitctlContext, flags: ReloadFlags): Promise<void> {
-  const { terminal, interrupted, computeServices } = context;
+  const { terminal, interrupted, computeOverrides, takeEgress } = context;
   const client = await context.connect();
   terminal.progress("reading the configuration");
-  const services = flags.image === true ? undefined : await computeServices?.(interrupted);
+  const overrides = flags.image === true ? {} : ((await computeOverrides?.(interrupted)) ?? {});
   terminal.progress("reloading");
-  const result = await client.reload(services, interrupted);
+  // The host first: what it allows beyond the enclave's own rules leads nowhere, and the other way round connections fail.
+  const undo = await takeEgress?.(overrides.egress, interrupted);
+  const result = await client.reload(overrides, interrupted).catch(async (error: unknown) => {
+    await undo?.();
+    throw error;
+  });
   if (flags.json === true) terminal.printJson(result);
   else terminal.print(renderReload(result));
 }

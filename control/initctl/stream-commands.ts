@@ -5,6 +5,7 @@ import type { EventEntry, LogEntry, LogGap } from "../../wire/control.ts";
 import { renderLogEntry } from "../render-logs.ts";
 import type { GetInitctlContext, InitctlContext } from "./initctl-context.ts";
 import { parseCount, parseDuration } from "./option-parsers.ts";
+import { GATEWAY_SERVICE } from "../../wire/enclave-config-decoder.ts";
 import { pickServices } from "./service-names.ts";
 
 interface LogsFlags {
@@ -31,7 +32,8 @@ export function createLogsCommand(getContext: GetInitctlContext): Command {
 async function runLogs(context: InitctlContext, names: readonly string[], flags: LogsFlags): Promise<void> {
   const { terminal, interrupted } = context;
   const client = await context.connect();
-  if (names.length > 0) pickServices(await client.services(interrupted), names);
+  const services = names.filter((name) => name !== GATEWAY_SERVICE);
+  if (services.length > 0) pickServices(await client.services(interrupted), services);
   const query = {
     services: names,
     follow: flags.follow === true,

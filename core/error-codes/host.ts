@@ -51,6 +51,21 @@ export const HOST_ERRORS = {
     meaning: "This host does not allow listening on an address or port to publish.",
     hint: "Use an address of this host and a port from 1024 on.",
   },
+  E_PORT_NOT_PUBLISHED: {
+    exit: EXIT.conflict,
+    meaning: "The image does not publish the port, so the enclave would refuse every connection to it.",
+    hint: "Add the port to `ports:` of enclave.yaml and start the enclave again: what is published is measured.",
+  },
+  E_PORT_UNKNOWN: {
+    exit: EXIT.notFound,
+    meaning: "No listener of the enclave has that address and port.",
+    hint: "`pipeline ports NAME list` shows the listeners.",
+  },
+  E_PORT_LIMIT: {
+    exit: EXIT.conflict,
+    meaning: "The enclave takes no further listener.",
+    hint: "Remove one with `pipeline ports NAME remove`.",
+  },
   E_HOST_STATE_PATH: {
     exit: EXIT.usage,
     meaning: "The path of the state directory is too long for sockets in it.",

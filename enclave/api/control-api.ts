@@ -7,6 +7,9 @@ import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest }
 
 import { errorToJson, KitError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
+import type { EnclaveStats } from "../../wire/control.ts";
+import type { EgressConfig } from "../../wire/egress-policy.ts";
+import type { NetworkReport } from "../../wire/network-report.ts";
 import { createHandlers, type Handler } from "./control-handlers.ts";
 import { httpStatusOf, toControlError } from "./control-errors.ts";
 import { describeApi } from "./openapi.ts";
@@ -20,6 +23,17 @@ export interface ControlApiOptions {
   /** Socket to which session streams connect. */
   readonly streamSocket: string;
   readonly log: Log;
+  readonly network: NetworkControl;
+}
+
+/** What the gateway itself knows and decides. */
+export interface NetworkControl {
+  readonly report: () => NetworkReport;
+  readonly totals: () => EnclaveStats["network"];
+  /** Before anything is changed. @throws E_EGRESS_RULE, E_EGRESS_NAME */
+  readonly checkEgress: (egress: unknown) => void;
+  /** @throws E_EGRESS_RULE, E_EGRESS_NAME */
+  readonly setEgress: (config: EgressConfig) => Promise<void>;
 }
 
 /** What the operations share. */

@@ -13,6 +13,7 @@ import {
   TerminalSizeSchema,
 } from "../../wire/control-schemas.ts";
 import { getArchive, putArchive } from "./archive-handlers.ts";
+import { decodeGatewaySettings } from "../../wire/supervisor-frames.ts";
 import type { ApiContext } from "./control-api.ts";
 import { toControlError } from "./control-errors.ts";
 import { sendNdjson } from "./ndjson-stream.ts";
@@ -31,7 +32,7 @@ export function createHandlers(options: ApiContext): Record<Exclude<OperationNam
   return { ...createServiceHandlers(options), ...createSessionHandlers(options), ...createReaders(options) };
 }
 
-function createServiceHandlers({ client }: ApiContext) {
+function createServiceHandlers({ client, network }: ApiContext) {
   const status = async (): Promise<EnclaveStatus> =>
     EnclaveStatusSchema.parse(await client.call({ method: "status" }));
   const act = (method: "service.start" | "service.stop" | "service.restart"): Handler => {
@@ -53,7 +54,10 @@ function createServiceHandlers({ client }: ApiContext) {
     restartService: act("service.restart"),
     reload: async (request, reply) => {
       const params = parseBody(request.body, ReloadRequestSchema);
-      await reply.send(await client.call({ method: "reload", params }));
+      if (params.egress !== undefined) network.checkEgress(params.egress);
+      const result = await client.call({ method: "reload", params });
+      await network.setEgress(decodeGatewaySettings(await client.call({ method: "hello" })).egress);
+      await reply.send(result);
     },
     poweroff: async (_request, reply) => {
       await reply.code(202).send(await client.call({ method: "poweroff" }));
@@ -62,7 +66,11 @@ function createServiceHandlers({ client }: ApiContext) {
 }
 
 function createReaders(options: ApiContext) {
-  const { client } = options;
+  const { client, network } = options;
+  const stats = async (signal?: AbortSignal): Promise<unknown> => ({
+    ...toFields(await client.call({ method: "stats" }, signal)),
+    network: network.totals(),
+  });
   return {
     events: async (request, reply) => {
       const query = parseQuery(request.url, EventsQuery);
@@ -74,9 +82,10 @@ function createReaders(options: ApiContext) {
     },
     stats: async (request, reply) => {
       const { intervalMs } = parseQuery(request.url, StatsQuery);
-      if (intervalMs === undefined) await reply.send(await client.call({ method: "stats" }));
-      else await stream(reply, options, (signal) => sampleStats(options, intervalMs, signal));
+      if (intervalMs === undefined) await reply.send(await stats());
+      else await stream(reply, options, (signal) => sampleStats(stats, intervalMs, signal));
     },
+    network: async (_request, reply) => void (await reply.send(network.report())),
   } satisfies Partial<Record<OperationName, Handler>>;
 }
 
@@ -142,13 +151,17 @@ function goneSignal(reply: FastifyReply): AbortSignal {
   return gone.signal;
 }
 
+function toFields(value: unknown): object {
+  return typeof value === "object" && value !== null ? value : {};
+}
+
 async function* sampleStats(
-  { client }: ApiContext,
+  stats: (signal: AbortSignal) => Promise<unknown>,
   intervalMs: number,
   signal: AbortSignal,
 ): AsyncGenerator<readonly unknown[]> {
   while (!signal.aborted) {
-    yield [await client.call({ method: "stats" }, signal)];
+    yield [await stats(signal)];
     await delay(intervalMs, undefined, { signal }).catch(() => undefined);
   }
 }

@@ -17,6 +17,7 @@ import {
   SignalRequestSchema,
   TerminalSizeSchema,
 } from "../../wire/control-schemas.ts";
+import { NetworkReportSchema } from "../../wire/network-schemas.ts";
 
 export interface ControlRoute {
   readonly method: "GET" | "POST" | "PUT";
@@ -152,6 +153,13 @@ export const CONTROL_ROUTES = {
     query: StatsQuery,
     status: 200,
     answer: EnclaveStatsSchema,
+  },
+  network: {
+    method: "GET",
+    path: "/v1/network",
+    summary: "Listeners, connections, figures and denials of the enclave's side",
+    status: 200,
+    answer: NetworkReportSchema,
   },
   createExec: {
     method: "POST",

@@ -14,6 +14,9 @@ import { createInspectCommand } from "./inspect.ts";
 import { createLoadCommand } from "./load.ts";
 import { createLockCommand } from "./lock.ts";
 import { createConsoleCommand, createLogsCommand } from "./logs.ts";
+import { createNetCommand } from "./net.ts";
+import { createPolicyCommand } from "./policy.ts";
+import { createPortsCommand } from "./ports.ts";
 import { createPsCommand, createStatusCommand } from "./ps.ts";
 import { createRmiCommand } from "./rmi.ts";
 import { createSaveCommand } from "./save.ts";
@@ -62,6 +65,9 @@ export function createProgram({ version, getContext }: ProgramOptions): Command 
     createConsoleCommand(getContext),
     createEventsCommand(getContext),
     createStatsCommand(getContext),
+    createNetCommand(getContext),
+    createPortsCommand(getContext),
+    createPolicyCommand(getContext),
     createExecCommand(getContext),
     createAttachCommand(getContext),
     createCopyCommand(getContext),

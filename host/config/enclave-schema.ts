@@ -1,6 +1,7 @@
 /** The whole of enclave.yaml. Unknown keys are errors; keys of later releases are refused by name (later-keys.ts). */
 import { z } from "zod";
 
+import { Egress, EgressProxies } from "./egress-schema.ts";
 import { Bytes } from "./limits-schema.ts";
 import { parsePortMapping } from "./port-mapping.ts";
 import { AbsolutePath, ServiceName, ServiceSchema } from "./service-schema.ts";
@@ -102,6 +103,8 @@ export const EnclaveSchema = z.strictObject({
     .prefault({}),
   services: z.record(ServiceName, ServiceSchema).default({}),
   ports: Ports.default([]),
+  egress: Egress,
+  egress_proxies: EgressProxies,
   attestation: z.strictObject({ provider: z.enum(["nitro", "development"]).optional() }).prefault({}),
   logs: z.strictObject({ ship: z.boolean().optional() }).prefault({}),
   local: z.strictObject({ single_user: z.boolean().default(false) }).prefault({}),

@@ -4,6 +4,7 @@ import type {
   RestartPolicy,
   ServiceLimits,
 } from "../../wire/enclave-config.ts";
+import type { EgressConfig } from "../../wire/egress-policy.ts";
 import type { ImageSpec } from "../../wire/image-spec.ts";
 
 /** A service of enclave.yaml with defaults filled in; what only the image knows (its users, ENTRYPOINT) is open. */
@@ -58,6 +59,7 @@ export interface EnclaveSpec {
   /** Empty: the image's own ENTRYPOINT and CMD are the one service. */
   readonly services: readonly ServiceSpec[];
   readonly ports: readonly PortSpec[];
+  readonly egress: EgressConfig;
   readonly logs: { readonly ship: boolean };
   /** local: { single_user: true } */
   readonly singleUser: boolean;

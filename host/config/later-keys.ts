@@ -6,7 +6,6 @@ import type { YamlFile, YamlPath } from "../../core/yaml-file.ts";
  * not enforced would be a lie. `*` stands for any one key.
  */
 const LATER_KEYS: readonly (readonly [YamlPath, string])[] = [
-  [["egress"], "egress rules"],
   [["operators"], "operator certificates"],
   [["attestation", "publish"], "the attestation server"],
   [["services", "*", "nsm"], "attestation by services"],

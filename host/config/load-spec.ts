@@ -6,6 +6,7 @@ import { readYamlFile, type YamlFile, type YamlPath } from "../../core/yaml-file
 import { toLimits } from "./limits-schema.ts";
 import { decodeYaml } from "./decode-yaml.ts";
 import { checkDependencies } from "./dependency-check.ts";
+import { toEgressConfig } from "./egress-spec.ts";
 import { EnclaveSchema, type EnclaveYaml } from "./enclave-schema.ts";
 import type { EnclaveSpec, PortSpec, ResourceSpec, ServiceSpec } from "./enclave-spec.ts";
 import { refuseLaterKeys } from "./later-keys.ts";
@@ -34,6 +35,7 @@ export async function loadEnclaveSpec(path: string): Promise<EnclaveSpec> {
     resources: toResources(yaml, file),
     services,
     ports: yaml.ports,
+    egress: toEgressConfig(yaml, file),
     logs: { ship: yaml.logs.ship ?? yaml.mode === "development" },
     singleUser: yaml.local.single_user,
   };

@@ -45,11 +45,12 @@ export async function buildImage(
 }
 
 export function assembleRequest(spec: EnclaveSpec): AssembleRequest {
-  const { services, ports, logs, singleUser, mode, attestation, name } = spec;
+  // Everything that may show in the configuration: a key that is left out here would be measured as it was before.
+  const { file: _file, image, resources: _resources, ...configurationInput } = spec;
   return {
-    image: spec.image,
-    hostname: name,
-    configurationInput: { services, ports, logs, singleUser, mode, attestation, name },
+    image,
+    hostname: spec.name,
+    configurationInput,
     configure: async (facts) => await toEnclaveConfig(spec, facts),
   };
 }

@@ -71,6 +71,7 @@ export async function startEnclave(toolkit: Toolkit, options: UpOptions): Promis
       record: firstRecord(options, machine),
       machine: await machine.place(enclavePaths(toolkit.stateDir, options.name).boot),
       ports: options.ports,
+      egress: image.config.egress,
       stopTimeoutMs: stopTimeoutMs(image.config.services),
       foreground: options.foreground,
     };

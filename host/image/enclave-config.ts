@@ -36,6 +36,7 @@ export async function toEnclaveConfig(spec: EnclaveSpec, facts: ImageFacts): Pro
     attestation: spec.attestation,
     services,
     ingressPorts: [...ports].sort((a, b) => a - b),
+    egress: spec.egress,
     logs: spec.logs,
     singleUser: spec.singleUser,
   };

@@ -1,4 +1,5 @@
 import type { MachinePlan } from "../backends/machine-plan.ts";
+import type { EgressConfig } from "../../wire/egress-policy.ts";
 import type { PortSpec } from "../config/enclave-spec.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 
@@ -8,6 +9,8 @@ export interface RunRequest {
   readonly record: EnclaveRecord;
   readonly machine: MachinePlan;
   readonly ports: readonly PortSpec[];
+  /** The host's own copy of the rules. */
+  readonly egress: EgressConfig;
   /** Time that an ordered stop may take, in ms. */
   readonly stopTimeoutMs: number;
   /** The runner ends when the command that started it does. */

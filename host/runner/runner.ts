@@ -7,11 +7,9 @@ import { setTimeout as delay } from "node:timers/promises";
 
 import { errorToJson, KitError, toKitError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
-import { type IngressListener, openIngressListener } from "../../pf-proxy/ingress-listener.ts";
 import type { InitLine } from "../../wire/init-line.ts";
 import { VSOCK_PORT } from "../../wire/ports.ts";
 import type { Machine, MachineExit } from "../backends/backend.ts";
-import type { PortSpec } from "../config/enclave-spec.ts";
 import type { EnclavePaths } from "../state/enclave-paths.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import type { FollowerOptions } from "./control-follower.ts";
@@ -19,6 +17,7 @@ import { describeCondition, type EnclaveFacts, isSettled } from "./enclave-condi
 import { answerHeartbeat, receiveInitLine } from "./host-ports.ts";
 import { LineGatherer } from "./line-gatherer.ts";
 import { LogWriter } from "./log-writer.ts";
+import { NetworkSide } from "./network-side.ts";
 import { openMachine } from "./open-machine.ts";
 import type { RecordKeeper } from "./record-keeper.ts";
 import type { RunRequest } from "./run-request.ts";
@@ -44,6 +43,7 @@ export class Runner {
   #facts: EnclaveFacts;
   /** Reason given by whoever asked for the stop; makes the end a failure. */
   #failure: string | undefined;
+  #network: NetworkSide | undefined;
   readonly #logsOpen = Promise.withResolvers<void>();
 
   constructor(options: RunnerOptions) {
@@ -87,10 +87,8 @@ export class Runner {
     const machine = owned.use(await this.#openMachine(ended.signal));
     keeper.update({ limits: machine.limits });
     if (request.record.mode === "production") assertLimits(machine);
-    const listeners = await this.#openListeners(owned, machine, ended.signal);
-    keeper.update({
-      ports: request.ports.map((port, index) => ({ ...port, hostPort: listeners[index]?.hostPort ?? 0 })),
-    });
+    const network = owned.use(await this.#openNetwork(machine, ended.signal));
+    this.#network = network;
     const logs = owned.use(await LogWriter.open(paths.logs));
     const keepConsole = this.#keepConsole(machine, logs);
     // The hardware takes its time; a stop meanwhile gives the launch up.
@@ -103,6 +101,7 @@ export class Runner {
         path: paths.runnerSocket,
         record: () => keeper.current,
         stop: (reason, timeoutMs) => this.#askStop(machine, reason, timeoutMs),
+        network,
       }),
     );
     const following = this.#follow(machine, logs, ended.signal);
@@ -126,16 +125,22 @@ export class Runner {
     return machine;
   }
 
-  async #openListeners(
-    owned: AsyncDisposableStack,
-    machine: Machine,
-    signal: AbortSignal,
-  ): Promise<IngressListener[]> {
-    const open = async (port: PortSpec): Promise<IngressListener> => {
-      const dial = async (deadline: AbortSignal) => await machine.connect(VSOCK_PORT.ingress, deadline);
-      return owned.use(await openIngressListener({ ...port, dial, signal }));
-    };
-    return await Promise.all(this.#options.request.ports.map(open));
+  async #openNetwork(machine: Machine, signal: AbortSignal): Promise<NetworkSide> {
+    const { request, keeper, log } = this.#options;
+    await using opening = new AsyncDisposableStack();
+    const network = opening.use(
+      await NetworkSide.open({
+        ports: request.ports,
+        egress: request.egress,
+        log,
+        dialIngress: async (deadline) => await machine.connect(VSOCK_PORT.ingress, deadline),
+        onPorts: (ports) => keeper.update({ ports }),
+        signal,
+      }),
+    );
+    await machine.onConnect(VSOCK_PORT.egress, (socket) => network.acceptEgress(socket));
+    opening.move();
+    return network;
   }
 
   /** Follows the enclave; `drained` settles when its log stream has ended by itself. */
@@ -201,6 +206,7 @@ export class Runner {
       return;
     }
     this.#failure = failure;
+    this.#network?.drain();
     this.#know({ stopAsked: true });
     void this.#stopMachine(machine, Math.min(stopTimeoutMs, timeoutMs ?? stopTimeoutMs));
   }

@@ -8,6 +8,7 @@
 #include "events.h"
 #include "memory.h"
 #include "messages.h"
+#include "redirected.h"
 #include "sockets.h"
 
 #define METHOD(name, function)                                                                                         \
@@ -27,6 +28,7 @@ NAPI_MODULE_INIT()
         METHOD("unmap", unmap),                  METHOD("eventfd", create_eventfd),
         METHOD("signalEventfd", signal_eventfd), METHOD("readEventfd", read_eventfd),
         METHOD("watchReadable", watch_readable), METHOD("watchWritable", watch_writable),
+        METHOD("originalDestination", original_destination),
     };
     napi_define_properties(env, exports, sizeof methods / sizeof methods[0], methods);
     return exports;

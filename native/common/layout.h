@@ -1,6 +1,7 @@
 /*
- * Constants that C and TypeScript share: wire/runtime-layout.ts, wire/ports.ts, wire/init-line.ts and
- * wire/hybrid-vsock.ts hold the same values, and test/native/constants.test.ts compares them by parsing this file.
+ * Constants that C and TypeScript share: wire/runtime-layout.ts, wire/ports.ts, wire/init-line.ts,
+ * wire/hybrid-vsock.ts and wire/egress-addresses.ts hold the same values, and test/native/constants.test.ts compares
+ * them by parsing this file.
  * One constant a line, no arithmetic: the parser understands only that.
  */
 #ifndef ENCLAVE_LAYOUT_H
@@ -26,6 +27,24 @@
 /* Descriptors. */
 #define SUPERVISOR_FD_VSOCK_DIRECTORY 3
 #define SUPERVISOR_FD_NOTIFY 4
+
+/*
+ * Ranges of which every address is local: names that services may reach get addresses here. 198.18.0.0/15 is set apart
+ * for tests between networks (RFC 2544), so no real peer has one. The IPv6 range is a unique local one (RFC 4193; its 40
+ * random bits were drawn once), with an IPv4 address in its last 32 bits.
+ */
+#define OWN_ADDRESS "198.18.0.1"
+#define LOCAL_RANGE_V4 "198.18.0.0"
+#define LOCAL_RANGE_V4_BITS 15
+#define LOCAL_RANGE_V6 "fd50:5ce8:64ff::"
+#define LOCAL_RANGE_V6_BITS 96
+
+/* The resolver that /etc/resolv.conf names. */
+#define RESOLVER_ADDRESS "198.18.0.2"
+
+/* Ports of loopback to which the kernel redirects what goes to any other address. */
+#define PORT_REDIRECT_EGRESS 64445
+#define PORT_REDIRECT_DNS 64053
 
 /* Names of sockets in the vsock directory; the port follows the prefix. */
 #define VSOCK_HOST_SOCKET_PREFIX "vsock.sock_"

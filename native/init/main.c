@@ -19,6 +19,7 @@
 #include "mounts.h"
 #include "network.h"
 #include "parent.h"
+#include "resolver.h"
 #include "setup.h"
 #include "watch.h"
 
@@ -42,6 +43,7 @@ static void set_up(struct machine *machine)
     if (machine->signals == -1)
         end_machine(machine, END_INIT_FAILED, "no signalfd");
     start_network();
+    name_resolver();
     set_hostname();
     set_limits();
     send_heartbeat(machine->local);

@@ -1,8 +1,9 @@
 /*
- * The network of a machine that has none: loopback, and local routes over it. Images have no `ip`, so this speaks
+ * The network of a machine that has none: loopback, local routes over it, redirection. Images have no `ip`, so this speaks
  * rtnetlink (man 7 rtnetlink): one request a datagram, each answered by an NLMSG_ERROR whose error is 0 for success.
  *
  *   RTM_NEWLINK   nlmsghdr | ifinfomsg { index of lo, IFF_UP }
+ *   RTM_NEWADDR   nlmsghdr | ifaddrmsg { IPv4, /32, index of lo } | IFA_LOCAL address | IFA_ADDRESS address
  *   RTM_NEWROUTE  nlmsghdr | rtmsg { table local, type local, scope host } | RTA_DST address | RTA_OIF index of lo
  */
 #include "network.h"
@@ -17,14 +18,18 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "../common/layout.h"
 #include "../common/text.h"
 #include "log.h"
+#include "redirect.h"
+#include "tuning.h"
 
 struct request {
     struct nlmsghdr header;
     union {
         struct ifinfomsg link;
         struct rtmsg route;
+        struct ifaddrmsg address;
     } body;
     char attributes[64];
 };
@@ -85,10 +90,48 @@ static int add_local_route(int netlink, unsigned index, int family, const char *
     return ask_kernel(netlink, &request);
 }
 
+/*
+ * An address beside loopback's own: C libraries that are asked for what the machine can use (AI_ADDRCONFIG) would find no
+ * IPv4 at all, and fail for every name.
+ */
+static int add_own_address(int netlink, unsigned index)
+{
+    unsigned char address[4];
+    struct request request = {.header = {.nlmsg_type = RTM_NEWADDR, .nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg))}};
+    if (inet_pton(AF_INET, OWN_ADDRESS, address) != 1)
+        return EINVAL;
+    request.header.nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE;
+    request.body.address.ifa_family = AF_INET;
+    request.body.address.ifa_prefixlen = 32;
+    request.body.address.ifa_index = index;
+    add_attribute(&request, IFA_LOCAL, address, sizeof address);
+    add_attribute(&request, IFA_ADDRESS, address, sizeof address);
+    return ask_kernel(netlink, &request);
+}
+
 static void note_failure(const char *what, int number)
 {
     if (number != 0)
         log_line("no %s: %s", what, errno_name(number));
+}
+
+static void add_local_ranges(int netlink, unsigned index)
+{
+    note_failure("local route " LOCAL_RANGE_V4,
+                 add_local_route(netlink, index, AF_INET, LOCAL_RANGE_V4, LOCAL_RANGE_V4_BITS));
+    note_failure("local route " LOCAL_RANGE_V6,
+                 add_local_route(netlink, index, AF_INET6, LOCAL_RANGE_V6, LOCAL_RANGE_V6_BITS));
+}
+
+/* Without the redirection a service that listens on 0.0.0.0 would get what was meant for the whole world. */
+static void redirect_everything(int netlink, unsigned index)
+{
+    int number = redirect_connections();
+    note_failure("redirection of connections", number);
+    if (number != 0)
+        return;
+    note_failure("local route to everything", add_local_route(netlink, index, AF_INET, "0.0.0.0", 0));
+    note_failure("local route to everything of IPv6", add_local_route(netlink, index, AF_INET6, "::", 0));
 }
 
 void start_network(void)
@@ -103,9 +146,9 @@ void start_network(void)
     const struct timeval limit = {.tv_sec = 2};
     setsockopt(netlink, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     note_failure("loopback", raise_link(netlink, index));
-    note_failure("local route " LOCAL_RANGE_V4,
-                 add_local_route(netlink, index, AF_INET, LOCAL_RANGE_V4, LOCAL_RANGE_V4_BITS));
-    note_failure("local route " LOCAL_RANGE_V6,
-                 add_local_route(netlink, index, AF_INET6, LOCAL_RANGE_V6, LOCAL_RANGE_V6_BITS));
+    note_failure("address of its own", add_own_address(netlink, index));
+    add_local_ranges(netlink, index);
+    redirect_everything(netlink, index);
     close(netlink);
+    tune_network();
 }

@@ -37,24 +37,25 @@ describe.each(BACKENDS)("the walls of a service on %s", { timeout: TEST_TIMEOUT_
   afterAll(() => enclave[Symbol.asyncDispose]());
 
   describe("it finds", () => {
-    test("no interface but loopback, on which a whole range of addresses is local", async () => {
+    test("no interface but loopback, and nothing beyond it reaches a service of the enclave by mistake", async () => {
       const devices = (await sh("cat /proc/net/dev")).output.trim().split("\n").slice(2);
       expect(devices.map((line) => line.split(":", 1)[0]?.trim())).toEqual(["lo"]);
       const script = `
         const net = require("node:net");
-        const server = net.createServer((s) => { console.log(s.localAddress); s.end(); server.close(); });
-        server.listen(4443, "0.0.0.0", () => net.connect(4443, "198.18.0.5").resume());`;
-      expect(await run("node", "-e", script)).toEqual({ status: 0, output: "198.18.0.5\n" });
+        const server = net.createServer(() => console.log("reached"));
+        server.listen(4443, "0.0.0.0", () => net.connect(4443, "198.18.0.5").resume()
+          .on("error", (e) => { console.log(e.code); server.close(); }));`;
+      expect(await run("node", "-e", script)).toEqual({ status: 0, output: "ECONNRESET\n" });
     });
 
-    test("no way out: no route, no names but localhost", async () => {
+    test("no way out: every address refuses, and no names but localhost", async () => {
       const script = `
         const dns = require("node:dns"), net = require("node:net");
         net.connect(443, "192.0.2.1").on("error", (e) => console.log(e.code));
         dns.lookup("localhost", 4, (e, address) => console.log(address));
-        dns.lookup("example.org", (e) => console.log(e.syscall, e.code === "EAI_AGAIN" || e.code === "ENOTFOUND"));`;
+        dns.lookup("example.org", (e) => console.log(e.syscall, e.code));`;
       const { output } = await run("node", "-e", script);
-      expect(output.trim().split("\n").sort()).toEqual(["127.0.0.1", "ENETUNREACH", "getaddrinfo true"]);
+      expect(output.trim().split("\n").sort()).toEqual(["127.0.0.1", "ECONNRESET", "getaddrinfo ENOTFOUND"]);
     });
 
     test("our init as PID 1, its enclave's name, and the time", async () => {

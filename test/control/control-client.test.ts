@@ -77,8 +77,10 @@ describe("requests", () => {
   });
 
   test("a reload sends services only where there are some", async () => {
-    await client.reload(undefined, ended.signal);
-    expect(await client.reload([{ name: "new" }], ended.signal)).toMatchObject({ added: ["new"] });
+    await client.reload({}, ended.signal);
+    expect(await client.reload({ services: [{ name: "new" }] }, ended.signal)).toMatchObject({
+      added: ["new"],
+    });
     expect(gateway.bodies).toEqual([{}, { services: [{ name: "new" }] }]);
   });
 

@@ -87,7 +87,9 @@ test("services that the enclave itself refuses change nothing either", async () 
   const { dialEnclave } = await import("../../host/controller/enclave-dialer.ts");
   const { ControlClient } = await import("../../control/control-client.ts");
   const client = new ControlClient(await dialEnclave(bed.stateDir, "reloaded"));
-  await expect(client.reload([{ name: "steady" }], new AbortController().signal)).rejects.toMatchObject({
+  await expect(
+    client.reload({ services: [{ name: "steady" }] }, new AbortController().signal),
+  ).rejects.toMatchObject({
     code: "E_ENCLAVE_CONFIG",
   });
   expect(pidsOf(await bed.initctlStatus("reloaded"))).toEqual(before);

@@ -48,6 +48,7 @@ test("a gateway that never says a word is killed as well, after a minute", async
   const command = ["/bin/sleep", "1000"];
   const gateway = new GatewayProcess({
     command,
+    heldSockets: new Map(),
     clock,
     events,
     logs,

@@ -1,4 +1,5 @@
-import type { EnclaveConfig, ServiceConfig } from "../../wire/enclave-config.ts";
+import { NO_EGRESS } from "../../wire/egress-policy.ts";
+import { CONFIG_VERSION, type EnclaveConfig, type ServiceConfig } from "../../wire/enclave-config.ts";
 
 /** A service that runs `script` with sh as the user of the tests. */
 export function shellService(name: string, script: string, rest: Partial<ServiceConfig> = {}): ServiceConfig {
@@ -29,12 +30,13 @@ export function enclaveConfig(
   rest: Partial<EnclaveConfig> = {},
 ): EnclaveConfig {
   return {
-    version: 1,
+    version: CONFIG_VERSION,
     name: "test",
     mode: "development",
     attestation: "development",
     services,
     ingressPorts: [],
+    egress: NO_EGRESS,
     logs: { ship: true },
     singleUser: true,
     ...rest,

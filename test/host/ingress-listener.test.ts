@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import { type IngressListener, openIngressListener } from "../../pf-proxy/ingress-listener.ts";
+import { openLedger } from "../fixtures/pf-proxy/silent-ledger.ts";
 import { encodeIngressPreface, INGRESS_STATUS } from "../../wire/ingress-preface.ts";
 
 let directory: string;
@@ -26,6 +27,7 @@ beforeEach(async () => {
     servicePort: 8080,
     dial,
     signal: ended.signal,
+    ledger: openLedger("host"),
   });
 });
 afterEach(async () => {
@@ -121,6 +123,7 @@ test("a taken port is refused with the process that has it, and nothing listens"
     servicePort: 1,
     dial: () => Promise.reject(new Error("never")),
     signal: ended.signal,
+    ledger: openLedger("host"),
   });
   await expect(taken).rejects.toMatchObject({
     code: "E_HOST_PORT_IN_USE",

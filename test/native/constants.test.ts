@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 
+import { EGRESS_RANGE, OWN_ADDRESS, REDIRECT_PORT, RESOLVER_ADDRESS } from "../../wire/egress-addresses.ts";
 import { hostListenerName } from "../../wire/hybrid-vsock.ts";
 import { INIT_END_CODES, MAX_INIT_LINE_BYTES } from "../../wire/init-line.ts";
 import { HEARTBEAT_BYTE, VSOCK_PORT } from "../../wire/ports.ts";
@@ -31,6 +32,14 @@ test("the C programs hold the same constants as wire/", async () => {
     HEARTBEAT_BYTE,
     SUPERVISOR_FD_VSOCK_DIRECTORY: SUPERVISOR_FD.vsockDirectory,
     SUPERVISOR_FD_NOTIFY: SUPERVISOR_FD.notify,
+    OWN_ADDRESS,
+    LOCAL_RANGE_V4: EGRESS_RANGE.ipv4,
+    LOCAL_RANGE_V4_BITS: EGRESS_RANGE.ipv4Bits,
+    LOCAL_RANGE_V6: EGRESS_RANGE.ipv6,
+    LOCAL_RANGE_V6_BITS: EGRESS_RANGE.ipv6Bits,
+    RESOLVER_ADDRESS,
+    PORT_REDIRECT_EGRESS: REDIRECT_PORT.egress,
+    PORT_REDIRECT_DNS: REDIRECT_PORT.dns,
     VSOCK_HOST_SOCKET_PREFIX: hostListenerName(0).slice(0, -1),
     MAX_INIT_LINE_BYTES,
     MAX_NOTICE_BYTES: 512,

@@ -46,7 +46,8 @@ describe.each(isRoot ? (["root", "ordinary"] as const) : (["ordinary"] as const)
       expect(await agent.ask("connect 198.18.0.5")).toBe("198.18.0.5");
       expect(await agent.ask("connect 198.19.255.254")).toBe("198.19.255.254");
       expect(await agent.ask("connect fd50:5ce8:64ff::1")).toBe("fd50:5ce8:64ff::1");
-      expect(await agent.ask("connect 198.20.0.1")).toMatch(/^error ENETUNREACH/);
+      const isRedirected = !sandbox.stderr.includes("no redirection of connections");
+      expect(await agent.ask("connect 198.20.0.1")).toBe(isRedirected ? "198.20.0.1" : "error ENETUNREACH");
     });
 
     test("shows nothing of the host's mounts", async () => {

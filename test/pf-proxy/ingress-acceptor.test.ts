@@ -9,6 +9,7 @@ import { expect, test } from "vitest";
 import { createLog } from "../../core/log.ts";
 import { INGRESS_LIMITS, IngressAcceptor, type IngressLimits } from "../../pf-proxy/ingress-acceptor.ts";
 import { encodeIngressPreface, INGRESS_STATUS } from "../../wire/ingress-preface.ts";
+import { openLedger } from "../fixtures/pf-proxy/silent-ledger.ts";
 import { eventually } from "../enclave/eventually.ts";
 import { dial, listen, portOf } from "./relay-chain.ts";
 
@@ -25,7 +26,9 @@ class Ingress implements AsyncDisposable {
     this.service = service;
     this.path = path;
     const log = createLog({ write: (line) => this.lines.push(line), now: () => 0, minimum: "debug" });
-    this.acceptor = stack.use(new IngressAcceptor({ ports: [portOf(service)], log, limits }));
+    this.acceptor = stack.use(
+      new IngressAcceptor({ ports: [portOf(service)], log, limits, ledger: openLedger() }),
+    );
   }
 
   static async open(limits: Partial<IngressLimits> = {}, host = "127.0.0.1"): Promise<Ingress> {

@@ -16,19 +16,21 @@ import {
   resolveRuntimeLibraries,
   type RuntimeLibraries,
 } from "../../rbuilds/runtime-libraries.ts";
-import type { EnclaveConfig } from "../../wire/enclave-config.ts";
+import { CONFIG_VERSION, type EnclaveConfig } from "../../wire/enclave-config.ts";
+import { NO_EGRESS } from "../../wire/egress-policy.ts";
 import { RUNTIME } from "../../wire/runtime-layout.ts";
 import { ARCHITECTURE, sharedCache } from "../fixtures/rbuilds/debian-testbed.ts";
 import { runInRoot, writeTree } from "../fixtures/rbuilds/written-tree.ts";
 
 const isRoot = process.getuid?.() === 0;
 const CONFIG: EnclaveConfig = {
-  version: 1,
+  version: CONFIG_VERSION,
   name: "hello",
   mode: "development",
   attestation: "development",
   services: [],
   ingressPorts: [8080],
+  egress: NO_EGRESS,
   logs: { ship: true },
   singleUser: false,
 };

@@ -25,6 +25,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   wire: ["zod"],
   enclave: ["fastify", "zod"],
   control: ["commander"],
+  "pf-proxy": ["dns-packet"],
   host: ["commander", "zod"],
 };
 
