@@ -6,6 +6,7 @@ import { isErrno, KitError, toKitError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import type { ServiceConfig } from "../wire/enclave-config.ts";
 import { decodeEnclaveConfig, MAX_CONFIG_BYTES } from "../wire/enclave-config-decoder.ts";
+import { FIRST_FREE_PORT } from "../wire/egress-addresses.ts";
 import { GUEST_FOLDER, hostListenerName } from "../wire/hybrid-vsock.ts";
 import { VSOCK_PORT } from "../wire/ports.ts";
 import { type CgroupTree, openCgroups } from "./cgroups/cgroup-tree.ts";
@@ -203,10 +204,10 @@ async function makePassable(directory: string): Promise<void> {
   await chmod(directory, 0o711);
 }
 
-/** The network is the enclave's own and has loopback alone, so its low ports guard nothing. */
+/** The network is the enclave's own and has loopback alone, so its low ports guard nothing but the gateway's few. */
 async function openLowPorts(path: string, log: Log): Promise<void> {
   try {
-    await writeFile(path, "0");
+    await writeFile(path, String(FIRST_FREE_PORT));
   } catch (error) {
     log.warn("ports below 1024 need a capability", { reason: toKitError(error).message });
   }

@@ -1,7 +1,7 @@
 /**
  * The sockets to which the kernel redirects services, bound by the supervisor and lent to the gateway. They stay when a
- * gateway dies: until the next one listens, connections wait in their queues, and no service can put itself in the place
- * of the gateway and meet what other services wanted to say to somebody outside.
+ * gateway dies: until the next one listens, connections wait in their queues. Their ports need a capability, so no
+ * service can put itself in the place of the gateway and meet what others wanted to say to somebody outside.
  *
  * Node's own servers accept as soon as they listen, so the handles beneath them are used: bound, never listened on here.
  * Their classes come with a server and a socket of Node.

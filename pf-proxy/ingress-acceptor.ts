@@ -5,7 +5,7 @@
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
-import { withDeadline } from "../core/deadline.ts";
+import { Deadline } from "../core/deadline.ts";
 import { isErrno, KitError, toKitError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import {
@@ -118,10 +118,10 @@ export class IngressAcceptor implements AsyncDisposable {
   }
 
   async #readPort(connection: Duplex): Promise<number> {
-    const signal = withDeadline(this.#stop.signal, this.#limits.prefaceTimeoutMs);
+    using deadline = new Deadline(this.#stop.signal, this.#limits.prefaceTimeoutMs);
     this.#waiting += 1;
     try {
-      return decodeIngressPreface(await readExactly(connection, INGRESS_PREFACE_BYTES, signal));
+      return decodeIngressPreface(await readExactly(connection, INGRESS_PREFACE_BYTES, deadline.signal));
     } finally {
       this.#waiting -= 1;
     }
@@ -130,9 +130,9 @@ export class IngressAcceptor implements AsyncDisposable {
   /** The service's socket, or undefined if nothing listens on either loopback address. */
   async #dial(port: number): Promise<Socket | undefined> {
     for (const host of ["127.0.0.1", "::1"]) {
-      const signal = withDeadline(this.#stop.signal, this.#limits.dialTimeoutMs);
+      using deadline = new Deadline(this.#stop.signal, this.#limits.dialTimeoutMs);
       try {
-        return await openConnection(host, port, signal);
+        return await openConnection(host, port, deadline.signal);
       } catch (error) {
         this.#stop.signal.throwIfAborted();
         if (!isErrno(error, "ECONNREFUSED"))

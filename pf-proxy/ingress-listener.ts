@@ -7,7 +7,7 @@ import { createServer, type Server, type Socket } from "node:net";
 
 import type { Duplex } from "node:stream";
 
-import { withDeadline } from "../core/deadline.ts";
+import { Deadline } from "../core/deadline.ts";
 import { isErrno, KitError } from "../core/errors.ts";
 import { decodeIngressStatus, encodeIngressPreface } from "../wire/ingress-preface.ts";
 import { findPortHolder } from "./port-holder.ts";
@@ -92,7 +92,8 @@ async function serve(
 
 /** @throws E_INGRESS_REFUSED where the enclave says no. */
 async function openStream({ dial, servicePort, signal }: IngressListenerOptions): Promise<Duplex> {
-  const deadline = withDeadline(signal, CONNECT_TIMEOUT_MS);
+  using connecting = new Deadline(signal, CONNECT_TIMEOUT_MS);
+  const deadline = connecting.signal;
   const stream = await dial(deadline);
   try {
     stream.write(encodeIngressPreface(servicePort));

@@ -23,10 +23,14 @@ export const PROBE_ADDRESS = "198.18.0.3";
 /** Addresses of names begin here; what is before is reserved. */
 export const FIRST_NAME_ADDRESS = "198.18.1.0";
 
-/** Ports on 127.0.0.1 and ::1 to which the kernel redirects; above the range of ports that the kernel gives away. */
+/**
+ * Ports on 127.0.0.1 and ::1 to which the kernel redirects. All ports below FIRST_FREE_PORT need a capability, so that no
+ * service can listen in the gateway's place; those from there on, which in a network of its own guard nothing, need none.
+ */
 export const REDIRECT_PORT = {
   /** TCP to anything that is not loopback. */
-  egress: 64_445,
+  egress: 2,
   /** UDP and TCP to port 53 of anything that is not loopback. */
-  dns: 64_053,
+  dns: 3,
 } as const;
+export const FIRST_FREE_PORT = 4;

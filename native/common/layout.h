@@ -43,8 +43,8 @@
 #define RESOLVER_ADDRESS "198.18.0.2"
 
 /* Ports of loopback to which the kernel redirects what goes to any other address. */
-#define PORT_REDIRECT_EGRESS 64445
-#define PORT_REDIRECT_DNS 64053
+#define PORT_REDIRECT_EGRESS 2
+#define PORT_REDIRECT_DNS 3
 
 /* Names of sockets in the vsock directory; the port follows the prefix. */
 #define VSOCK_HOST_SOCKET_PREFIX "vsock.sock_"

@@ -6,9 +6,9 @@
  *       type nat hook output priority -100; policy accept;
  *       ip daddr 127.0.0.0/8 accept
  *       ip6 daddr ::1 accept
- *       meta l4proto udp th dport 53 redirect to :64053
- *       meta l4proto tcp th dport 53 redirect to :64053
- *       meta l4proto tcp redirect to :64445
+ *       meta l4proto udp th dport 53 redirect to :3
+ *       meta l4proto tcp th dport 53 redirect to :3
+ *       meta l4proto tcp redirect to :2
  *     }
  *     chain refuse {
  *       type filter hook output priority 0; policy drop;

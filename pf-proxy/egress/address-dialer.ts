@@ -16,9 +16,12 @@ export async function dialAddresses(
   port: number,
   signal: AbortSignal,
 ): Promise<Socket> {
+  signal.throwIfAborted();
   const queue = interleave(addresses).slice(0, MAX_ATTEMPTS);
   const over = new AbortController();
-  const stop = AbortSignal.any([signal, over.signal]);
+  const stop = over.signal;
+  const abort = (): void => over.abort(signal.reason);
+  let isOver = false;
   const { promise: winner, resolve, reject } = Promise.withResolvers<Socket>();
   let running = 0;
   let timer: NodeJS.Timeout | undefined;
@@ -32,20 +35,23 @@ export async function dialAddresses(
   };
   const win = (socket: Socket): void => {
     // Two may connect in one turn; the second is not needed.
-    if (over.signal.aborted) return void socket.destroy();
-    over.abort();
+    if (isOver) return void socket.destroy();
+    isOver = true;
     resolve(socket);
   };
   const lose = (error: unknown): void => {
     running -= 1;
-    if (over.signal.aborted) return;
+    if (isOver) return;
     if (running === 0 && (queue.length === 0 || signal.aborted)) reject(error);
     else next();
   };
+  signal.addEventListener("abort", abort, { once: true });
   next();
   try {
     return await winner;
   } finally {
+    isOver = true;
+    signal.removeEventListener("abort", abort);
     clearTimeout(timer);
     over.abort();
   }

@@ -3,15 +3,16 @@
  * with the host's own copy of the rules, and connects. The enclave is not trusted here: one that was taken over still
  * reaches only what the rules say, and nothing of the host itself.
  *
- * A name is looked up once; its addresses are filtered, and what was checked is what is dialled.
+ * A name is looked up once; its addresses are filtered, and what was checked is what is dialled. The first bytes are
+ * looked at here too, though only after the dial: the destination then sees a connection, and nothing on it.
  */
 import { networkInterfaces } from "node:os";
 import type { Duplex } from "node:stream";
 
-import { withDeadline } from "../../core/deadline.ts";
+import { Deadline } from "../../core/deadline.ts";
 import { isErrno, KitError, toKitError } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
-import type { EgressRule } from "../../wire/egress-policy.ts";
+import { type EgressRule, tlsModeOf } from "../../wire/egress-policy.ts";
 import {
   decodeEgressHead,
   decodeEgressTarget,
@@ -19,6 +20,7 @@ import {
   type EgressStatus,
   encodeEgressAnswer,
 } from "../../wire/egress-preface.ts";
+import { createInspector } from "../inspection/stream-inspector.ts";
 import { EgressPolicy, type EgressTarget, formatTarget, suggestRule } from "../policy/egress-policy.ts";
 import { ForbiddenAddresses } from "../policy/forbidden-addresses.ts";
 import { canonicalHostName } from "../policy/host-name.ts";
@@ -30,6 +32,7 @@ import { relay } from "../relay.ts";
 import type { TrafficLedger } from "../traffic/traffic-ledger.ts";
 import { dialAddresses } from "./address-dialer.ts";
 import type { HostLookup } from "./host-lookup.ts";
+import { describeRefusal } from "./relay-refusal.ts";
 import { limitsOf } from "./rule-limits.ts";
 
 export interface EgressAcceptorOptions {
@@ -82,11 +85,11 @@ class Refusal extends Error {
 export class EgressAcceptor implements AsyncDisposable {
   readonly #options: EgressAcceptorOptions;
   readonly #limits: AcceptorLimits;
-  readonly #stop = new AbortController();
   readonly #tasks = new Map<Promise<void>, { target?: EgressTarget; readonly abort: AbortController }>();
   #policy: EgressPolicy;
   #budget: RuleBudget;
   #waiting = 0;
+  #isClosed = false;
 
   /** @throws E_EGRESS_RULE, E_EGRESS_NAME */
   constructor(options: EgressAcceptorOptions) {
@@ -112,7 +115,7 @@ export class EgressAcceptor implements AsyncDisposable {
   accept(connection: Duplex): void {
     connection.on("error", () => undefined); // seen by whoever reads or writes
     const full = this.#tasks.size >= this.#limits.connections || this.#waiting >= this.#limits.waiting;
-    if (full || this.#stop.signal.aborted) return void connection.destroy();
+    if (full || this.#isClosed) return void connection.destroy();
     const state: { target?: EgressTarget; readonly abort: AbortController } = {
       abort: new AbortController(),
     };
@@ -126,7 +129,9 @@ export class EgressAcceptor implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort(new KitError("E_CANCELLED", "egress is being closed"));
+    this.#isClosed = true;
+    const reason = new KitError("E_CANCELLED", "egress is being closed");
+    for (const { abort } of this.#tasks.values()) abort.abort(reason);
     await Promise.all(this.#tasks.keys());
   }
 
@@ -134,8 +139,7 @@ export class EgressAcceptor implements AsyncDisposable {
     connection: Duplex,
     state: { target?: EgressTarget; readonly abort: AbortController },
   ): Promise<void> {
-    const signal = AbortSignal.any([this.#stop.signal, state.abort.signal]);
-    const asked = await this.#readPreface(connection, signal);
+    const asked = await this.#readPreface(connection, state.abort.signal);
     state.target = asked.target;
     try {
       await this.#carry(connection, asked, state.abort);
@@ -148,7 +152,8 @@ export class EgressAcceptor implements AsyncDisposable {
   }
 
   async #readPreface(connection: Duplex, stop: AbortSignal): Promise<Asked> {
-    const signal = withDeadline(stop, this.#limits.prefaceTimeoutMs);
+    using deadline = new Deadline(stop, this.#limits.prefaceTimeoutMs);
+    const { signal } = deadline;
     this.#waiting += 1;
     try {
       const head = decodeEgressHead(
@@ -175,7 +180,7 @@ export class EgressAcceptor implements AsyncDisposable {
     const { rule } = decision;
     const taken = this.#budget.take(decision.index);
     if (typeof taken === "string") throw new Refusal("busy", `limit: ${taken} of ${formatRule(rule)}`);
-    const signal = AbortSignal.any([this.#stop.signal, abort.signal]);
+    const { signal } = abort;
     const entry = this.#options.ledger.open({
       direction: "egress",
       peer: formatTarget(target),
@@ -189,10 +194,14 @@ export class EgressAcceptor implements AsyncDisposable {
       isOpen = true;
       entry.open();
       connection.write(encodeEgressAnswer("connected", token));
-      await relay(connection, destination, {
+      const result = await relay(connection, destination, {
         signal,
+        inspector: createInspector({ tls: tlsModeOf(rule, target.port), target }),
         onBytes: (from, sizeBytes) => (from === "a" ? entry.addOut(sizeBytes) : entry.addIn(sizeBytes)),
       });
+      const refusal = describeRefusal(result.cause);
+      if (refusal !== undefined)
+        this.#options.ledger.deny({ target: formatTarget(target), reason: refusal, allow: null });
     } finally {
       entry.close(!isOpen);
       taken.release();
@@ -201,7 +210,8 @@ export class EgressAcceptor implements AsyncDisposable {
 
   /** @throws Refusal */
   async #dial(target: EgressTarget, rule: EgressRule, stop: AbortSignal): Promise<Duplex> {
-    const signal = withDeadline(stop, this.#limits.dialTimeoutMs);
+    using deadline = new Deadline(stop, this.#limits.dialTimeoutMs);
+    const { signal } = deadline;
     const { connectTo } = rule;
     try {
       if (connectTo !== undefined) return await dialAddresses([connectTo.address], connectTo.port, signal);

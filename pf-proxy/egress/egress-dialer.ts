@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Duplex } from "node:stream";
 
-import { withDeadline } from "../../core/deadline.ts";
+import { Deadline } from "../../core/deadline.ts";
 import { KitError } from "../../core/errors.ts";
 import {
   decodeEgressAnswer,
@@ -41,7 +41,8 @@ export async function openEgressStream(
   dialHost: DialHost,
   signal: AbortSignal,
 ): Promise<Duplex> {
-  const deadline = withDeadline(signal, ANSWER_TIMEOUT_MS);
+  using answering = new Deadline(signal, ANSWER_TIMEOUT_MS);
+  const deadline = answering.signal;
   const stream = await dialHost(deadline);
   const fail = (): void => void stream.destroy();
   stream.on("error", fail);

@@ -11,7 +11,7 @@
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
-import { withDeadline } from "../../core/deadline.ts";
+import { Deadline } from "../../core/deadline.ts";
 import { KitError, toKitError } from "../../core/errors.ts";
 import { type EgressRule, tlsModeOf } from "../../wire/egress-policy.ts";
 import { createInspector, type StreamInspector } from "../inspection/stream-inspector.ts";
@@ -29,6 +29,7 @@ import { relay } from "../relay.ts";
 import type { TrafficEntry, TrafficLedger } from "../traffic/traffic-ledger.ts";
 import { type DialHost, HostRefusal, openEgressStream } from "./egress-dialer.ts";
 import { proveClient } from "./client-proof.ts";
+import { describeRefusal } from "./relay-refusal.ts";
 import { limitsOf } from "./rule-limits.ts";
 
 export interface EgressGateOptions {
@@ -59,11 +60,11 @@ interface Admitted {
 export class EgressGate implements AsyncDisposable {
   readonly #options: EgressGateOptions;
   readonly #limits: GateLimits;
-  readonly #stop = new AbortController();
   readonly #tasks = new Map<Promise<void>, { target?: EgressTarget; readonly abort: AbortController }>();
   #policy: EgressPolicy;
   #budget: RuleBudget;
   #waiting = 0;
+  #isClosed = false;
 
   constructor(options: EgressGateOptions) {
     this.#options = options;
@@ -103,7 +104,8 @@ export class EgressGate implements AsyncDisposable {
     this.#begin(client, async (signal) => {
       this.#waiting += 1;
       try {
-        return await read(client, withDeadline(signal, this.#limits.proofTimeoutMs));
+        using deadline = new Deadline(signal, this.#limits.proofTimeoutMs);
+        return await read(client, deadline.signal);
       } finally {
         this.#waiting -= 1;
       }
@@ -111,18 +113,20 @@ export class EgressGate implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort(new KitError("E_CANCELLED", "egress is being closed"));
+    this.#isClosed = true;
+    const reason = new KitError("E_CANCELLED", "egress is being closed");
+    for (const { abort } of this.#tasks.values()) abort.abort(reason);
     await Promise.all(this.#tasks.keys());
   }
 
   #begin(client: Duplex, ask: (signal: AbortSignal) => Promise<ProxyRequest>): void {
     client.on("error", () => undefined); // seen by whoever reads or writes
     const full = this.#tasks.size >= this.#limits.connections || this.#waiting >= this.#limits.waiting;
-    if (full || this.#stop.signal.aborted) return reset(client);
+    if (full || this.#isClosed) return reset(client);
     const state: { target?: EgressTarget; readonly abort: AbortController } = {
       abort: new AbortController(),
     };
-    const signal = AbortSignal.any([this.#stop.signal, state.abort.signal]);
+    const { signal } = state.abort;
     const work = async (): Promise<void> => {
       try {
         const request = await ask(signal);
@@ -150,7 +154,7 @@ export class EgressGate implements AsyncDisposable {
       limits: limitsOf(rule),
       onLimit: (limit) => abort.abort(new KitError("E_EGRESS_LIMIT", limit)),
     });
-    const signal = AbortSignal.any([this.#stop.signal, abort.signal]);
+    const { signal } = abort;
     let isOpen = false;
     try {
       isOpen = await this.#connect(client, request, { rule, entry, signal });
@@ -199,7 +203,8 @@ export class EgressGate implements AsyncDisposable {
       ...watched,
       onBytes: (from, sizeBytes) => (from === "a" ? entry.addOut(sizeBytes) : entry.addIn(sizeBytes)),
     });
-    if (isRefusal(result.cause)) this.#record(target, describeRefusal(result.cause));
+    const refusal = describeRefusal(result.cause);
+    if (refusal !== undefined) this.#record(target, refusal);
     return true;
   }
 
@@ -214,10 +219,11 @@ export class EgressGate implements AsyncDisposable {
     }
     this.#waiting += 1;
     try {
-      await proveClient(client, inspector, withDeadline(signal, this.#limits.proofTimeoutMs));
+      using deadline = new Deadline(signal, this.#limits.proofTimeoutMs);
+      await proveClient(client, inspector, deadline.signal);
       return true;
     } catch (error) {
-      if (!signal.aborted) this.#record(request.target, describeRefusal(error));
+      if (!signal.aborted) this.#record(request.target, describeFailure(error));
       reset(client);
       return false;
     } finally {
@@ -250,19 +256,10 @@ function isAllowable(answer: RefusalReason): answer is DenyReason {
   return answer === "no_rule" || answer === "unknown_name";
 }
 
-function isRefusal(cause: unknown): boolean {
-  return (
-    cause instanceof KitError && (cause.code === "E_EGRESS_INSPECTION" || cause.code === "E_EGRESS_LIMIT")
-  );
-}
-
-function describeRefusal(error: unknown): string {
-  if (error instanceof KitError && error.code === "E_EGRESS_INSPECTION")
-    return `inspection: ${error.message}`;
-  if (error instanceof KitError && error.code === "E_EGRESS_LIMIT") return `limit: ${error.message}`;
-  return error instanceof Error && error.name === "TimeoutError"
-    ? "inspection: said nothing in time"
-    : "gone";
+/** Of a client that did not prove itself. */
+function describeFailure(error: unknown): string {
+  const silent = error instanceof Error && error.name === "TimeoutError";
+  return describeRefusal(error) ?? (silent ? "inspection: said nothing in time" : "inspection: gone");
 }
 
 function reset(stream: Duplex): void {

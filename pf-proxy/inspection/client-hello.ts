@@ -1,25 +1,23 @@
 /**
- * The name in a TLS ClientHello (RFC 8446, 4.1.2; RFC 6066, 3), read from the first records of a connection.
+ * The name in a TLS ClientHello (RFC 8446, 4.1.2; RFC 6066, 3).
  *
- *   record     type 22 (1)  version 3.x (2)  length (2, at most 2^14)  fragment
- *   handshake  type 1 (1)  length (3)  ClientHello, over as many records as it takes
  *   hello      version (2)  random (32)  session (1+n)  suites (2+n)  compressions (1+n)  extensions (2+n)
  *   extension  type (2)  length (2)  data
  *   SNI        list length (2)  { type 0 (1)  length (2)  name }
+ *
+ * Every length must come out exactly, and nothing may come twice: where two parsers could see two names, none counts.
  */
-import { KitError } from "../../core/errors.ts";
+import { refuseStream } from "./refusal.ts";
 
-export const MAX_HELLO_BYTES = 16 * 1024;
-/** A ClientHello in tiny records costs five bytes more for each. */
-const MAX_RECORDS = 64;
-const RECORD_HEADER_BYTES = 5;
-const MAX_FRAGMENT_BYTES = 1 << 14;
-const HANDSHAKE = 22;
-const CLIENT_HELLO = 1;
-const EXTENSION = {
-  serverName: 0,
-  encryptedHello: [0xfe0d, 0xfe0c, 0xfe0b, 0xfe0a, 0xfe09, 0xfe08, 0xffce],
-} as const;
+const RANDOM_BYTES = 32;
+const MAX_SESSION_BYTES = 32;
+/** TLS 1.0 to 1.2; 1.3 says 1.2 here. */
+const VERSIONS: readonly number[] = [0x0301, 0x0302, 0x0303];
+const SERVER_NAME = 0;
+/** RFC 9849, its drafts from 08 on, and encrypted_server_name before them. */
+const ENCRYPTED: readonly number[] = [0xfe0d, 0xfe0c, 0xfe0b, 0xfe0a, 0xfe09, 0xfe08, 0xffce];
+const HOST_NAME = 0;
+const MAX_NAME_BYTES = 255;
 
 export interface ClientHello {
   /** As it came, in ASCII; null without one. */
@@ -27,81 +25,46 @@ export interface ClientHello {
   readonly isEncrypted: boolean;
 }
 
-/** Undefined: more bytes are needed. @throws E_EGRESS_INSPECTION */
-export function readClientHello(bytes: Buffer): ClientHello | undefined {
-  const handshake = joinFragments(bytes);
-  if (handshake === undefined) return undefined;
-  return parseHello(new Reader(handshake));
-}
-
-/** Body of the first handshake message, once it is whole. */
-function joinFragments(bytes: Buffer): Buffer | undefined {
-  const fragments: Buffer[] = [];
-  let sizeBytes = 0;
-  for (let at = 0, count = 0; ; count += 1) {
-    if (count > MAX_RECORDS) throw refuse("its ClientHello comes in too many records");
-    const header = bytes.subarray(at, at + RECORD_HEADER_BYTES);
-    checkRecord(header);
-    if (header.length < RECORD_HEADER_BYTES) return undefined;
-    const length = header.readUInt16BE(3);
-    const fragment = bytes.subarray(at + RECORD_HEADER_BYTES, at + RECORD_HEADER_BYTES + length);
-    fragments.push(fragment);
-    sizeBytes += fragment.length;
-    const wanted = messageBytes(fragments, sizeBytes);
-    if (wanted !== undefined && sizeBytes >= wanted) return Buffer.concat(fragments).subarray(4, wanted);
-    if (fragment.length < length) return undefined;
-    at += RECORD_HEADER_BYTES + length;
-  }
-}
-
-function checkRecord(header: Buffer): void {
-  const [type, major, , high = 0, low] = header;
-  if (type !== undefined && type !== HANDSHAKE) throw refuse("it does not begin with a TLS handshake");
-  if (major !== undefined && major !== 3) throw refuse("it does not begin with a TLS handshake");
-  const length = high * 256 + (low ?? 1);
-  if (length === 0 || length > MAX_FRAGMENT_BYTES) throw refuse("a TLS record has an impossible length");
-}
-
-/** Size of the handshake message with its header, once that is there. */
-function messageBytes(fragments: readonly Buffer[], sizeBytes: number): number | undefined {
-  if (sizeBytes === 0) return undefined;
-  const head = Buffer.concat(fragments.map((fragment) => fragment.subarray(0, 4)).slice(0, 4));
-  if (head[0] !== CLIENT_HELLO) throw refuse("its first TLS message is no ClientHello");
-  if (sizeBytes < 4) return undefined;
-  const whole = fragments.length === 1 ? head : Buffer.concat(fragments).subarray(0, 4);
-  const length = whole.readUIntBE(1, 3);
-  if (length + 4 > MAX_HELLO_BYTES) throw refuse(`its ClientHello has more than ${MAX_HELLO_BYTES} bytes`);
-  return length + 4;
-}
-
-function parseHello(reader: Reader): ClientHello {
-  reader.take(34);
-  reader.vector(1);
-  reader.vector(2);
-  reader.vector(1);
+/** @param bytes the body of the handshake message, whole. @throws E_EGRESS_INSPECTION */
+export function parseClientHello(bytes: Buffer): ClientHello {
+  const reader = new Reader(bytes);
+  if (!VERSIONS.includes(reader.number(2))) throw refuseStream("its ClientHello has an unknown version");
+  reader.take(RANDOM_BYTES);
+  if (reader.vector(1).length > MAX_SESSION_BYTES)
+    throw refuseStream("its ClientHello has a too long session");
+  const suites = reader.vector(2);
+  if (suites.length === 0 || suites.length % 2 !== 0)
+    throw refuseStream("its ClientHello has half a cipher suite");
+  if (reader.vector(1).length === 0) throw refuseStream("its ClientHello has no compression method");
   if (reader.isEmpty) return { serverName: null, isEncrypted: false };
   const extensions = new Reader(reader.vector(2));
   reader.assertEmpty();
-  const seen = new Set<number>();
-  let serverName: string | null = null;
-  while (!extensions.isEmpty) {
-    const type = extensions.number(2);
-    const data = extensions.vector(2);
-    if (seen.has(type)) throw refuse("an extension of its ClientHello comes twice");
-    seen.add(type);
-    if (type === EXTENSION.serverName) serverName = readServerName(new Reader(data));
-  }
-  return { serverName, isEncrypted: EXTENSION.encryptedHello.some((type) => seen.has(type)) };
+  return readExtensions(extensions);
 }
 
+function readExtensions(reader: Reader): ClientHello {
+  const seen = new Set<number>();
+  let serverName: string | null = null;
+  while (!reader.isEmpty) {
+    const type = reader.number(2);
+    const data = reader.vector(2);
+    if (seen.has(type)) throw refuseStream("an extension of its ClientHello comes twice");
+    seen.add(type);
+    if (type === SERVER_NAME) serverName = readServerName(new Reader(data));
+  }
+  return { serverName, isEncrypted: ENCRYPTED.some((type) => seen.has(type)) };
+}
+
+/** The list has room for more names and other kinds; nobody sends them (RFC 8446 keeps one host name). */
 function readServerName(reader: Reader): string {
   const list = new Reader(reader.vector(2));
   reader.assertEmpty();
   const type = list.number(1);
   const name = list.vector(2);
-  list.assertEmpty();
-  if (type !== 0 || name.length === 0 || name.length > 255) throw refuse("its server name is no host name");
-  if (name.some((byte) => byte <= 0x20 || byte >= 0x7f)) throw refuse("its server name is no host name");
+  if (!list.isEmpty) throw refuseStream("its ClientHello has more than one server name");
+  const isText = name.every((byte) => byte > 0x20 && byte < 0x7f);
+  if (type !== HOST_NAME || name.length === 0 || name.length > MAX_NAME_BYTES || !isText)
+    throw refuseStream("its server name is no host name");
   return name.toString("latin1");
 }
 
@@ -119,12 +82,12 @@ class Reader {
   }
 
   assertEmpty(): void {
-    if (!this.isEmpty) throw refuse("its ClientHello holds more than it says");
+    if (!this.isEmpty) throw refuseStream("its ClientHello holds more than it says");
   }
 
   take(sizeBytes: number): Buffer {
     const end = this.#at + sizeBytes;
-    if (end > this.#bytes.length) throw refuse("its ClientHello is cut off");
+    if (end > this.#bytes.length) throw refuseStream("its ClientHello is cut off");
     const taken = this.#bytes.subarray(this.#at, end);
     this.#at = end;
     return taken;
@@ -137,8 +100,4 @@ class Reader {
   vector(lengthBytes: number): Buffer {
     return this.take(this.number(lengthBytes));
   }
-}
-
-function refuse(why: string): KitError {
-  return new KitError("E_EGRESS_INSPECTION", why);
 }

@@ -3,20 +3,24 @@
  * the resolver; where the protocol repeats it, both must agree, or one allowed name would open every site of the same
  * server.
  */
-import { KitError } from "../../core/errors.ts";
 import type { TlsMode } from "../../wire/egress-policy.ts";
 import { type EgressTarget, formatTarget } from "../policy/egress-policy.ts";
-import { canonicalHostName } from "../policy/host-name.ts";
-import { type ClientHello, readClientHello } from "./client-hello.ts";
-import { classify, type Protocol } from "./first-bytes.ts";
+import { quoteText } from "../policy/quoted-text.ts";
+import type { ClientHello } from "./client-hello.ts";
+import { FirstBytes, MAX_FIRST_LINE_BYTES, type Protocol } from "./first-bytes.ts";
+import { HelloReader } from "./hello-reader.ts";
 import { HttpFollower } from "./http-follower.ts";
+import { namesTarget } from "./named-host.ts";
+import { refuseStream } from "./refusal.ts";
+import { WithheldBytes } from "./withheld-bytes.ts";
 
+/** What it withholds is at most 32 KiB (a head of HTTP/1) and the chunk that came last. */
 export interface StreamInspector {
   /** Bytes of the client that may pass now, in order; what is withheld comes later. @throws E_EGRESS_INSPECTION */
   push(chunk: Buffer): readonly Buffer[];
-  /** The client ended its side: what is withheld, or a refusal. */
+  /** The client ended its side: what is withheld. @throws E_EGRESS_INSPECTION in the middle of what must be whole */
   end(): readonly Buffer[];
-  /** Sees what the server sends. Answers withheld bytes of the client that may pass now. */
+  /** Sees what the server sends. Answers withheld bytes of the client that may pass now. @throws E_EGRESS_INSPECTION */
   fromServer(chunk: Buffer): readonly Buffer[];
   /** Nothing may be dialled until this is true. */
   readonly proven: boolean;
@@ -26,6 +30,8 @@ export interface InspectorOptions {
   readonly tls: TlsMode;
   readonly target: EgressTarget;
 }
+
+const NOTHING: readonly Buffer[] = [];
 
 export function createInspector({ tls, target }: InspectorOptions): StreamInspector {
   if (tls === "required") return new HelloInspector(target);
@@ -40,18 +46,19 @@ class NoInspector implements StreamInspector {
   }
 
   end(): readonly Buffer[] {
-    return [];
+    return NOTHING;
   }
 
   fromServer(): readonly Buffer[] {
-    return [];
+    return NOTHING;
   }
 }
 
 /** The first bytes are a ClientHello for the target, or nothing passes. */
 class HelloInspector implements StreamInspector {
   readonly #target: EgressTarget;
-  #kept: Buffer = Buffer.alloc(0);
+  readonly #kept = new WithheldBytes();
+  readonly #reader = new HelloReader();
   #proven = false;
 
   constructor(target: EgressTarget) {
@@ -64,38 +71,36 @@ class HelloInspector implements StreamInspector {
 
   push(chunk: Buffer): readonly Buffer[] {
     if (this.#proven) return [chunk];
-    this.#kept = Buffer.concat([this.#kept, chunk]);
-    const hello = readClientHello(this.#kept);
-    if (hello === undefined) return [];
+    this.#kept.append(chunk);
+    const hello = this.#reader.read(this.#kept.bytes);
+    if (hello === undefined) return NOTHING;
     if (hello.serverName === null && this.#target.kind === "name")
-      throw refuse("its ClientHello names nobody");
+      throw refuseStream("its ClientHello names nobody");
     assertServerName(hello, this.#target);
     this.#proven = true;
-    return [this.#kept];
+    return this.#kept.takeAll();
   }
 
   end(): readonly Buffer[] {
-    if (!this.#proven) throw refuse("it ended before its ClientHello was whole");
-    return [];
+    if (!this.#proven) throw refuseStream("it ended before its ClientHello was whole");
+    return NOTHING;
   }
 
   fromServer(): readonly Buffer[] {
-    return [];
+    return NOTHING;
   }
 }
 
-/**
- * Where a name shows it must be the target's; protocols that show none pass. A line that may yet become a request passes
- * up to its end, since no server acts on it before: a client that says a word without a newline and waits for an answer
- * must not wait for ever.
- */
+/** Where a name shows it must be the target's; protocols that show none pass. */
 class ProtocolInspector implements StreamInspector {
   readonly proven = true;
   readonly #target: EgressTarget;
+  readonly #first = new FirstBytes();
+  readonly #kept = new WithheldBytes();
+  readonly #reader = new HelloReader();
   #protocol: Protocol | undefined;
-  #kept: Buffer = Buffer.alloc(0);
-  /** Of the kept bytes, how many have passed already. */
-  #passedBytes = 0;
+  /** Bytes of a first line that have passed already, and are kept for the one who reads it as a request. */
+  #aheadBytes = 0;
   #http: HttpFollower | undefined;
 
   constructor(target: EgressTarget) {
@@ -103,78 +108,78 @@ class ProtocolInspector implements StreamInspector {
   }
 
   push(chunk: Buffer): readonly Buffer[] {
-    if (this.#http !== undefined) return this.#http.push(chunk);
+    if (this.#http !== undefined) return this.#afterAhead(this.#http.push(chunk));
     if (this.#protocol === "other") return [chunk];
-    this.#kept = Buffer.concat([this.#kept, chunk]);
-    this.#protocol = classify(this.#kept);
+    const isTls = this.#protocol === "tls";
+    if (isTls || this.#aheadBytes <= MAX_FIRST_LINE_BYTES) this.#kept.append(chunk);
+    if (!isTls) this.#protocol = this.#first.read(chunk);
     return this.#pass(chunk);
   }
 
   end(): readonly Buffer[] {
     if (this.#http !== undefined) return this.#http.end();
-    if (this.#protocol === "tls") throw refuse("it ended before its ClientHello was whole");
-    return this.#release();
+    if (this.#protocol === "tls") throw refuseStream("it ended before its ClientHello was whole");
+    return this.#protocol === undefined ? this.#kept.takeAll() : NOTHING;
   }
 
   fromServer(chunk: Buffer): readonly Buffer[] {
-    return this.#http?.fromServer(chunk) ?? [];
+    return this.#http === undefined ? NOTHING : this.#afterAhead(this.#http.fromServer(chunk));
   }
 
   #pass(chunk: Buffer): readonly Buffer[] {
     switch (this.#protocol) {
       case undefined:
-        this.#passedBytes += chunk.length;
-        return [chunk];
+        return NOTHING;
       case "http2":
-        throw refuse("HTTP/2 without TLS hides whom it is for");
+        throw refuseStream("HTTP/2 without TLS hides whom it is for");
+      case "long":
+        throw refuseStream(`its request line is not over within ${MAX_FIRST_LINE_BYTES} bytes`);
       case "http":
         return this.#follow();
+      case "line":
+        this.#aheadBytes += chunk.length;
+        return [chunk];
       case "other":
-        return this.#release();
+        return this.#passKept(chunk);
       case "tls":
         return this.#passHello();
     }
   }
 
+  /** What was kept beside what has passed is no longer needed. */
+  #passKept(chunk: Buffer): readonly Buffer[] {
+    const kept = this.#kept.takeAll();
+    return this.#aheadBytes > 0 ? [chunk] : kept;
+  }
+
   #follow(): readonly Buffer[] {
-    const kept = this.#kept;
-    this.#http = new HttpFollower(this.#target, this.#passedBytes);
-    this.#kept = Buffer.alloc(0);
-    return this.#http.push(kept);
+    const http = new HttpFollower(this.#target);
+    this.#http = http;
+    return this.#afterAhead(this.#kept.takeAll().flatMap((bytes) => http.push(bytes)));
+  }
+
+  #afterAhead(passed: readonly Buffer[]): readonly Buffer[] {
+    if (this.#aheadBytes === 0) return passed;
+    return passed.flatMap((bytes) => {
+      const skipped = Math.min(this.#aheadBytes, bytes.length);
+      this.#aheadBytes -= skipped;
+      return skipped === bytes.length ? [] : [bytes.subarray(skipped)];
+    });
   }
 
   #passHello(): readonly Buffer[] {
-    const hello = readClientHello(this.#kept);
-    if (hello === undefined) return [];
+    const hello = this.#reader.read(this.#kept.bytes);
+    if (hello === undefined) return NOTHING;
     assertServerName(hello, this.#target);
     this.#protocol = "other";
-    return this.#release();
-  }
-
-  #release(): readonly Buffer[] {
-    const kept = this.#kept.subarray(this.#passedBytes);
-    this.#kept = Buffer.alloc(0);
-    this.#passedBytes = 0;
-    return kept.length === 0 ? [] : [kept];
+    return this.#kept.takeAll();
   }
 }
 
-/** A name may be missing here; who dials an address may say any name. */
+/** Whether a name must be there is not asked. Who dials an address may say any name. */
 function assertServerName({ serverName, isEncrypted }: ClientHello, target: EgressTarget): void {
-  if (isEncrypted) throw refuse("its ClientHello hides whom it is for");
-  if (serverName === null || target.kind === "address") return;
-  let name: string | undefined;
-  try {
-    name = canonicalHostName(serverName);
-  } catch {
-    name = undefined;
-  }
-  if (name === target.host) return;
-  throw refuse(
-    `its ClientHello is for ${JSON.stringify(serverName.slice(0, 100))}, not for ${formatTarget(target)}`,
-  );
-}
-
-function refuse(why: string): KitError {
-  return new KitError("E_EGRESS_INSPECTION", why);
+  if (target.kind === "address") return;
+  if (isEncrypted) throw refuseStream("its ClientHello hides whom it is for");
+  if (serverName === null || namesTarget(serverName, target)) return;
+  throw refuseStream(`its ClientHello is for ${quoteText(serverName)}, not for ${formatTarget(target)}`);
 }

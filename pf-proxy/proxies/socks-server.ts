@@ -4,14 +4,24 @@
  *   client  5  count  methods (count)                      server  5  method (0, or 0xff: none of them)
  *   client  5  command (1)  0  type  address  port (2)     server  5  reply  0  1  0.0.0.0  port 0
  *   type 1: 4 bytes; type 3: length (1) and a name; type 4: 16 bytes
+ *
+ * Names are ASCII. Other bytes have no encoding in SOCKS, and one that is guessed wrongly is another name.
  */
 import type { Duplex } from "node:stream";
 
 import { KitError } from "../../core/errors.ts";
 import { type EgressTarget, toTarget } from "../policy/egress-policy.ts";
 import { formatAddress } from "../policy/network.ts";
+import { quoteText } from "../policy/quoted-text.ts";
 import { readHandshake } from "./handshake-reader.ts";
-import type { ProxyRequest, RefusalReason } from "./proxy-request.ts";
+import {
+  createFault,
+  createProxyRequest,
+  ProxyFault,
+  type ProxyRequest,
+  type RefusalReason,
+  tellFaults,
+} from "./proxy-request.ts";
 
 const VERSION = 5;
 const NO_AUTHENTICATION = 0;
@@ -29,62 +39,72 @@ const REPLY = {
 } as const;
 const MAX_GREETING_BYTES = 2 + 255;
 const MAX_REQUEST_BYTES = 4 + 1 + 255 + 2;
+const OLD_VERSION = 4;
+/** SOCKS4: request rejected. */
+const OLD_REFUSAL = Uint8Array.of(0, 0x5b, 0, 0, 0, 0, 0, 0);
 
-/** @throws E_EGRESS_PROXY, E_EGRESS_NAME after the client was told; the signal's reason */
+/** @throws E_EGRESS_PROXY, E_EGRESS_NAME after the client was told and let go; the signal's reason as a KitError */
 export async function readSocksRequest(stream: Duplex, signal: AbortSignal): Promise<ProxyRequest> {
-  const greeting = await readHandshake(stream, { maxBytes: MAX_GREETING_BYTES, find: findGreeting, signal });
-  if (!greeting.subarray(2).includes(NO_AUTHENTICATION)) {
-    stream.end(Uint8Array.of(VERSION, NO_METHOD));
-    throw refuse("the client offers no method without authentication");
-  }
-  stream.write(Uint8Array.of(VERSION, NO_AUTHENTICATION));
-  const find = (bytes: Buffer): number | undefined => findRequest(bytes, stream);
-  const request = await readHandshake(stream, { maxBytes: MAX_REQUEST_BYTES, find, signal });
-  const target = readTarget(request, stream);
-  return {
-    target,
-    accept: () => void stream.write(reply(REPLY.done)),
-    refuse: (reason) => void stream.end(reply(replyOf(reason)), () => stream.destroy()),
-  };
+  return await tellFaults(stream, async () => {
+    const greeting = { maxBytes: MAX_GREETING_BYTES, find: findGreeting, onTooLong: fail, signal };
+    const methods = (await readHandshake(stream, greeting)).subarray(2);
+    if (!methods.includes(NO_AUTHENTICATION))
+      throw refuse("the client offers no method without authentication", Uint8Array.of(VERSION, NO_METHOD));
+    stream.write(Uint8Array.of(VERSION, NO_AUTHENTICATION));
+    const request = { maxBytes: MAX_REQUEST_BYTES, find: findRequest, onTooLong: fail, signal };
+    const target = readTarget(await readHandshake(stream, request));
+    const refused = (reason: RefusalReason): Uint8Array => reply(replyOf(reason));
+    return createProxyRequest(stream, target, { accepted: reply(REPLY.done), refused });
+  });
 }
 
 function findGreeting(bytes: Buffer): number | undefined {
   const [version, count] = bytes;
-  if (version !== VERSION) throw refuse(`SOCKS ${version ?? ""} is not spoken here, only 5`);
+  if (version === OLD_VERSION) throw refuse("the client speaks SOCKS4", OLD_REFUSAL);
+  if (version !== VERSION)
+    throw refuse("the client speaks something else", Uint8Array.of(VERSION, NO_METHOD));
   if (count === undefined) return undefined;
-  if (count === 0) throw refuse("the client offers no method");
+  if (count === 0) throw refuse("the client offers no method", Uint8Array.of(VERSION, NO_METHOD));
   return bytes.length >= 2 + count ? 2 + count : undefined;
 }
 
-function findRequest(bytes: Buffer, stream: Duplex): number | undefined {
-  const [version, command, reserved, type, length] = bytes;
-  if (version !== VERSION || (reserved ?? 0) !== 0) throw refuse("no SOCKS request");
-  if (command !== undefined && command !== CONNECT)
-    throw tell(stream, REPLY.command, "only CONNECT is carried out");
+function findRequest(bytes: Buffer): number | undefined {
+  const [version, command = CONNECT, reserved = 0, type] = bytes;
+  if (version !== VERSION || reserved !== 0) throw fail();
+  if (command !== CONNECT) throw refuse("only CONNECT is carried out", reply(REPLY.command));
   if (type === undefined) return undefined;
-  const sizeBytes = addressBytes(type, length);
-  if (sizeBytes === undefined) throw tell(stream, REPLY.type, `address type ${type} is unknown`);
-  return bytes.length >= 4 + sizeBytes + 2 ? 4 + sizeBytes + 2 : undefined;
+  const addressBytes = addressLength(type, bytes);
+  if (addressBytes === undefined) return undefined;
+  const sizeBytes = 4 + addressBytes + 2;
+  return bytes.length >= sizeBytes ? sizeBytes : undefined;
 }
 
-/** Of the address with its length byte; NaN while that is not there. */
-function addressBytes(type: number, length: number | undefined): number | undefined {
+/** With its length byte; undefined while that is not there. */
+function addressLength(type: number, bytes: Buffer): number | undefined {
   if (type === TYPE.ipv4) return 4;
   if (type === TYPE.ipv6) return 16;
-  return type === TYPE.name ? 1 + (length ?? Number.NaN) : undefined;
+  if (type !== TYPE.name) throw refuse(`address type ${type} is unknown`, reply(REPLY.type));
+  const length = bytes[4];
+  return length === undefined ? undefined : 1 + length;
 }
 
-function readTarget(request: Buffer, stream: Duplex): EgressTarget {
+function readTarget(request: Buffer): EgressTarget {
   const port = request.readUInt16BE(request.length - 2);
+  if (port === 0) throw refuse("port 0", reply(REPLY.notAllowed));
   const isName = request[3] === TYPE.name;
   const bytes = request.subarray(isName ? 5 : 4, -2);
-  if (port === 0) throw tell(stream, REPLY.notAllowed, "port 0");
   try {
-    return toTarget(isName ? bytes.toString("latin1") : formatAddress(bytes), port);
+    return toTarget(isName ? readName(bytes) : formatAddress(bytes), port);
   } catch (error) {
-    tell(stream, REPLY.notAllowed, "");
-    throw error;
+    throw error instanceof KitError ? new ProxyFault(error, reply(REPLY.notAllowed)) : error;
   }
+}
+
+function readName(bytes: Buffer): string {
+  const name = bytes.toString("latin1");
+  if (bytes.some((byte) => byte <= 0x20 || byte >= 0x7f))
+    throw new KitError("E_EGRESS_NAME", `${quoteText(name)} is no host name: it is not ASCII`);
+  return name;
 }
 
 function replyOf(reason: RefusalReason): number {
@@ -97,11 +117,10 @@ function reply(code: number): Uint8Array {
   return Uint8Array.of(VERSION, code, 0, TYPE.ipv4, 0, 0, 0, 0, 0, 0);
 }
 
-function tell(stream: Duplex, code: number, why: string): KitError {
-  stream.end(reply(code));
-  return refuse(why);
+function fail(): ProxyFault {
+  return refuse("the request is malformed", reply(REPLY.failure));
 }
 
-function refuse(why: string): KitError {
-  return new KitError("E_EGRESS_PROXY", `no SOCKS5: ${why}`);
+function refuse(why: string, answer: Uint8Array): ProxyFault {
+  return createFault(`no SOCKS5: ${why}`, answer);
 }

@@ -1,15 +1,18 @@
-/** DNS over UDP and TCP (RFC 7766: a length before each message, several on one connection). */
+/** DNS over UDP and TCP, on every address that there is. One owner: when it goes, every socket goes. */
 import { createSocket, type Socket as DatagramSocket } from "node:dgram";
+import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 
 import { isErrno } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
-import { DNS_HEADER_BYTES, MAX_DNS_MESSAGE_BYTES } from "./dns-message.ts";
+import { DNS_STREAM_TIMEOUT_MS, serveDnsStream } from "./dns-stream.ts";
 import type { Resolver } from "./resolver.ts";
 
 export type DnsListenersOptions = {
   readonly resolver: Resolver;
   readonly log: Log;
+  /** How long a connection may take for its next question, and its client for an answer. */
+  readonly streamTimeoutMs?: number;
 } & (
   | { readonly addresses: readonly string[]; readonly port: number }
   /** Descriptors of bound sockets, and what each is bound to. */
@@ -22,40 +25,39 @@ interface HeldPlace {
 }
 
 const MAX_CONNECTIONS = 256;
-const IDLE_TIMEOUT_MS = 10_000;
-/** Answers of one connection that its client has not taken yet. */
-const MAX_UNSENT_BYTES = 64 * 1024;
+const BACKLOG = 511;
 /** Datagrams in work; more are dropped, as a network would. */
 const MAX_IN_WORK = 1024;
-const LENGTH_BYTES = 2;
 
 type Place = HeldPlace | { readonly address: string; readonly port: number };
 
 /** @throws errno; an address that this machine does not have is left out and logged */
 export async function openDnsListeners(options: DnsListenersOptions): Promise<AsyncDisposable> {
-  const { resolver, log } = options;
+  const { resolver, log, streamTimeoutMs = DNS_STREAM_TIMEOUT_MS } = options;
   const [udp, tcp] = placesOf(options);
   await using opening = new AsyncDisposableStack();
   for (const place of udp) {
     const socket = await unlessMissing(openDatagrams(place, resolver), place, log);
-    if (socket !== undefined) opening.defer(() => void socket.close());
+    if (socket !== undefined) opening.defer(() => closeDatagrams(socket));
   }
   for (const place of tcp) {
+    // In the order of the last question: the first of them is silent for longest.
     const open = new Set<Socket>();
-    const server = await unlessMissing(openStreams(place, resolver, open), place, log);
-    if (server === undefined) continue;
-    opening.defer(() => {
-      for (const socket of open) socket.destroy();
-      server.close();
-    });
+    const serve = (socket: Socket): void => {
+      makeRoom(open);
+      open.add(socket);
+      socket.once("close", () => open.delete(socket));
+      const onQuestion = (): void => void (open.delete(socket) && open.add(socket));
+      void serveDnsStream(socket, { resolver, timeoutMs: streamTimeoutMs, onQuestion });
+    };
+    const server = await unlessMissing(openStreams(place, serve), place, log);
+    if (server !== undefined) opening.defer(() => closeStreams(server, open));
   }
   return opening.move();
 }
 
 function placesOf(options: DnsListenersOptions): [readonly Place[], readonly Place[]] {
-  if ("held" in options) {
-    return [options.held.udp, options.held.tcp];
-  }
+  if ("held" in options) return [options.held.udp, options.held.tcp];
   const places = options.addresses.map((address) => ({ address, port: options.port }));
   return [places, places];
 }
@@ -72,6 +74,14 @@ async function unlessMissing<T>(opening: Promise<T>, place: Place, log: Log): Pr
   }
 }
 
+/** Silent clients must not keep out those that ask. */
+function makeRoom(open: Set<Socket>): void {
+  const [silent] = open;
+  if (silent === undefined || open.size < MAX_CONNECTIONS) return;
+  open.delete(silent);
+  silent.destroy();
+}
+
 async function openDatagrams(place: Place, resolver: Resolver): Promise<DatagramSocket> {
   const socket = createSocket(place.address.includes(":") ? "udp6" : "udp4");
   let inWork = 0;
@@ -80,9 +90,12 @@ async function openDatagrams(place: Place, resolver: Resolver): Promise<Datagram
     inWork += 1;
     const reply = async (): Promise<void> => {
       const answer = await resolver.answer(message, "udp");
-      if (answer !== undefined) socket.send(answer, peer.port, peer.address, () => undefined);
+      if (answer === undefined) return;
+      const { promise, resolve } = Promise.withResolvers<unknown>();
+      socket.send(answer, peer.port, peer.address, resolve);
+      await promise;
     };
-    // What fails is a socket that was closed meanwhile.
+    // What fails is a socket that was closed meanwhile, or a peer without a port.
     void reply()
       .catch(() => undefined)
       .finally(() => (inWork -= 1));
@@ -102,47 +115,26 @@ async function openDatagrams(place: Place, resolver: Resolver): Promise<Datagram
   return socket;
 }
 
-async function openStreams(place: Place, resolver: Resolver, open: Set<Socket>): Promise<Server> {
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
-    if (open.size >= MAX_CONNECTIONS) return void socket.destroy();
-    open.add(socket);
-    socket.once("close", () => open.delete(socket)).on("error", () => undefined);
-    void serveStream(socket, resolver).finally(() => socket.destroy());
-  });
+async function closeDatagrams(socket: DatagramSocket): Promise<void> {
+  const closed = once(socket, "close");
+  socket.close();
+  await closed;
+}
+
+async function openStreams(place: Place, serve: (socket: Socket) => void): Promise<Server> {
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, serve);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once("error", reject);
-  if ("fd" in place) server.listen({ fd: place.fd, backlog: 511 }, resolve);
-  else server.listen({ host: place.address, port: place.port, backlog: 511 }, resolve);
+  if ("fd" in place) server.listen({ fd: place.fd, backlog: BACKLOG }, resolve);
+  else server.listen({ host: place.address, port: place.port, backlog: BACKLOG }, resolve);
   await promise;
   server.off("error", reject).on("error", () => undefined);
   return server;
 }
 
-/** Question after question, until the client ends, says nonsense or nothing. */
-async function serveStream(socket: Socket, resolver: Resolver): Promise<void> {
-  socket.setTimeout(IDLE_TIMEOUT_MS, () => socket.destroy());
-  let kept: Buffer = Buffer.alloc(0);
-  try {
-    for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
-      if (!Buffer.isBuffer(chunk)) return;
-      kept = kept.length === 0 ? chunk : Buffer.concat([kept, chunk]);
-      for (;;) {
-        if (kept.length < LENGTH_BYTES) break;
-        const lengthBytes = kept.readUInt16BE(0);
-        if (lengthBytes < DNS_HEADER_BYTES || lengthBytes > MAX_DNS_MESSAGE_BYTES) return;
-        if (kept.length < LENGTH_BYTES + lengthBytes) break;
-        const answer = await resolver.answer(kept.subarray(LENGTH_BYTES, LENGTH_BYTES + lengthBytes), "tcp");
-        if (answer === undefined || socket.writableLength > MAX_UNSENT_BYTES) return;
-        const length = Buffer.alloc(LENGTH_BYTES);
-        length.writeUInt16BE(answer.length);
-        socket.write(Buffer.concat([length, answer]));
-        kept = kept.subarray(LENGTH_BYTES + lengthBytes);
-      }
-    }
-    const { promise, resolve } = Promise.withResolvers<void>();
-    socket.once("close", resolve).end(resolve);
-    await promise;
-  } catch {
-    // The client reset the connection, or was too slow.
-  }
+async function closeStreams(server: Server, open: ReadonlySet<Socket>): Promise<void> {
+  const closed = once(server, "close");
+  server.close();
+  for (const socket of open) socket.destroy();
+  await closed;
 }

@@ -31,7 +31,8 @@ test("every command line of docs/commands.md has a command and options that exis
     const program = PROGRAMS[name];
     const command = program?.commands.find((one) => one.name() === verb);
     expect(command, `${name} ${verb}`).toBeDefined();
-    const options = [...(program?.options ?? []), ...(command?.options ?? [])];
+    const inner = command?.commands.find((one) => one.name() === words[0]);
+    const options = [program, command, inner].flatMap((one) => one?.options ?? []);
     const known = options.flatMap(({ short, long }) => [short, long]);
     const used = words
       .filter((word) => /^--?[a-z]/.test(word))
