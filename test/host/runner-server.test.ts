@@ -125,6 +125,19 @@ describe("ports", () => {
   });
 });
 
+test("an enclave that stops takes no new connections, and no further port", async () => {
+  network.drain();
+  const [{ hostPort = 0 } = {}] = told;
+  const refused = connect(hostPort, "127.0.0.1");
+  const code = await new Promise((resolve) =>
+    refused.once("error", (error: NodeJS.ErrnoException) => resolve(error.code)).once("connect", resolve),
+  );
+  expect(code).toBe("ECONNREFUSED");
+  expect((await ask("POST", `/ports?mapping=${encodeURIComponent("127.0.0.1:0:8080")}`)).body).toContain(
+    "E_PORT_LIMIT",
+  );
+});
+
 describe("egress rules", () => {
   const rules = {
     rules: [{ action: "allow", host: "example.com", ports: [{ from: 443, to: 443 }] }],

@@ -1,7 +1,8 @@
 import { once } from "node:events";
-import { connect, createServer } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
+import { GATE_LIMITS } from "../../../pf-proxy/egress/egress-gate.ts";
 import { openConnection } from "../../../pf-proxy/open-connection.ts";
 import { EgressPolicy, type EgressTarget } from "../../../pf-proxy/policy/egress-policy.ts";
 import { eventually } from "../../enclave/eventually.ts";
@@ -186,6 +187,36 @@ test("peers beyond the limits are reset, and the proxy serves on", async () => {
     error: null,
   });
 });
+
+test(
+  "10,000 peers that connect and say nothing take no more than their share",
+  { timeout: 120_000 },
+  async () => {
+    const bed = await openBed({
+      rules: [ruleTo("api.test", 443, echo.port), ruleTo("db.test", 5432, echo.port)],
+    });
+    const silent = await bed.listen(name("api.test", 443));
+    const sockets: Socket[] = [];
+    let resets = 0;
+    for (let batch = 0; batch < 40; batch += 1) {
+      const opened = Array.from({ length: 250 }, async () => {
+        const socket = await openConnection("127.0.0.1", silent, AbortSignal.timeout(30_000));
+        socket.on("error", () => (resets += 1)).resume();
+        sockets.push(socket);
+      });
+      await Promise.allSettled(opened);
+      expect(bed.inside.totals.egress.live).toBeLessThanOrEqual(GATE_LIMITS.waiting);
+    }
+    // Those beyond the limit are gone at once; the others have their time.
+    await eventually("resets", () => resets >= 10_000 - GATE_LIMITS.waiting - 250);
+    for (const socket of sockets) socket.destroy();
+    await eventually("all closed", () => bed.inside.totals.egress.live === 0);
+    expect(await talk(await bed.listen(name("db.test", 5432)), "x")).toEqual({
+      answer: Buffer.from("x"),
+      error: null,
+    });
+  },
+);
 
 test("other rules reset what they forbid and leave the rest alone", async () => {
   const keep = ruleTo("keep.test", 5432, echo.port);
