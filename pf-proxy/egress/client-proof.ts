@@ -15,14 +15,19 @@ export async function proveClient(
 ): Promise<void> {
   const seen: Buffer[] = [];
   const { promise, resolve, reject } = Promise.withResolvers<void>();
+  let isOver = false;
   const look = (): void => {
     try {
+      if (isOver) return;
       while (!inspector.proven) {
         const chunk: unknown = client.read();
         if (!Buffer.isBuffer(chunk)) return;
         seen.push(chunk);
         inspector.push(chunk);
       }
+      // At once: in the next turn the end of the stream may have been told, and nothing can be put back any more.
+      if (seen.length > 0) client.unshift(Buffer.concat(seen));
+      isOver = true;
       resolve();
     } catch (error) {
       reject(error);
@@ -43,7 +48,6 @@ export async function proveClient(
     if (signal.aborted) abort();
     look();
     await promise;
-    if (seen.length > 0) client.unshift(Buffer.concat(seen));
   } finally {
     signal.removeEventListener("abort", abort);
     for (const [name, listener] of listeners) client.off(name, listener);

@@ -132,8 +132,9 @@ export class EgressGate implements AsyncDisposable {
         const request = await ask(signal);
         state.target = request.target;
         await this.#carry(client, request, state.abort);
-      } catch {
-        reset(client); // whatever it was: the client was told, or is not one
+      } catch (error) {
+        this.#recordNonsense(error);
+        reset(client); // the client was told, or is not one
       }
     };
     const task = work();
@@ -244,6 +245,13 @@ export class EgressGate implements AsyncDisposable {
   #deny(request: ProxyRequest, answer: RefusalReason, reason: string): void {
     this.#record(request.target, reason, isAllowable(answer) ? suggestRule(request.target) : null);
     request.refuse(answer);
+  }
+
+  /** What came to a proxy and names nobody. */
+  #recordNonsense(error: unknown): void {
+    if (!(error instanceof KitError)) return;
+    if (error.code !== "E_EGRESS_NAME" && error.code !== "E_EGRESS_PROXY") return;
+    this.#options.ledger.deny({ target: "a proxy", reason: `not_a_name: ${error.message}`, allow: null });
   }
 
   #record(target: EgressTarget, reason: string, allow: string | null = null): void {

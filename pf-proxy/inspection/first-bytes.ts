@@ -53,14 +53,18 @@ export class FirstBytes {
       this.#forget(SKIPPED.exec(this.#text)?.[0].length ?? 0);
       const [word, blank] = WORD.exec(this.#text) ?? [];
       if (word === undefined && this.#text !== "") return "other";
-      this.#isWordOver = blank !== undefined;
+      if (blank === undefined) return this.#wait();
+      this.#isWordOver = true;
     }
     const end = this.#text.indexOf("\n");
     const found = this.#judge(end === -1 ? this.#text : this.#text.slice(0, end));
-    if (found !== undefined) return found;
-    if (end !== -1 || this.#before + this.#text.length > MAX_SEARCHED_BYTES) return "other";
-    if (this.#before + this.#text.length > MAX_FIRST_LINE_BYTES)
-      this.#forget(Math.max(0, this.#text.length - OVERLAP));
+    return found ?? (end === -1 ? this.#wait() : "other");
+  }
+
+  #wait(): Protocol {
+    const sizeBytes = this.#before + this.#text.length;
+    if (sizeBytes > MAX_SEARCHED_BYTES) return "other";
+    if (sizeBytes > MAX_FIRST_LINE_BYTES) this.#forget(Math.max(0, this.#text.length - OVERLAP));
     return "line";
   }
 

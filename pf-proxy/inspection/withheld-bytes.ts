@@ -6,8 +6,6 @@ export class WithheldBytes {
   #buffer: Buffer = Buffer.alloc(0);
   #start = 0;
   #end = 0;
-  /** Chunks of others must not be written to behind their end. */
-  #isOwn = false;
 
   get lengthBytes(): number {
     return this.#end - this.#start;
@@ -20,10 +18,11 @@ export class WithheldBytes {
 
   append(chunk: Buffer): void {
     if (this.lengthBytes === 0) {
-      [this.#buffer, this.#start, this.#end, this.#isOwn] = [chunk, 0, chunk.length, false];
+      [this.#buffer, this.#start, this.#end] = [chunk, 0, chunk.length];
       return;
     }
-    if (!this.#isOwn || this.#end + chunk.length > this.#buffer.length) this.#grow(chunk.length);
+    // The chunk of another has no room behind its end.
+    if (this.#end + chunk.length > this.#buffer.length) this.#grow(chunk.length);
     chunk.copy(this.#buffer, this.#end);
     this.#end += chunk.length;
   }
@@ -45,6 +44,6 @@ export class WithheldBytes {
     const kept = this.bytes;
     const larger = Buffer.allocUnsafeSlow(Math.max(512, 2 * (kept.length + moreBytes)));
     kept.copy(larger);
-    [this.#buffer, this.#start, this.#end, this.#isOwn] = [larger, 0, kept.length, true];
+    [this.#buffer, this.#start, this.#end] = [larger, 0, kept.length];
   }
 }

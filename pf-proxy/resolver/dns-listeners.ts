@@ -28,6 +28,8 @@ const MAX_CONNECTIONS = 256;
 const BACKLOG = 511;
 /** Datagrams in work; more are dropped, as a network would. */
 const MAX_IN_WORK = 1024;
+/** Some hundred questions that came while this process did something else; the kernel gives what it allows. */
+const RECEIVE_BUFFER_BYTES = 1024 * 1024;
 
 type Place = HeldPlace | { readonly address: string; readonly port: number };
 
@@ -83,7 +85,8 @@ function makeRoom(open: Set<Socket>): void {
 }
 
 async function openDatagrams(place: Place, resolver: Resolver): Promise<DatagramSocket> {
-  const socket = createSocket(place.address.includes(":") ? "udp6" : "udp4");
+  const type = place.address.includes(":") ? "udp6" : "udp4";
+  const socket = createSocket({ type, recvBufferSize: RECEIVE_BUFFER_BYTES });
   let inWork = 0;
   socket.on("message", (message, peer) => {
     if (inWork >= MAX_IN_WORK) return;

@@ -7,6 +7,7 @@ import { openConnection } from "../../../pf-proxy/open-connection.ts";
 import { EgressPolicy, type EgressTarget } from "../../../pf-proxy/policy/egress-policy.ts";
 import { eventually } from "../../enclave/eventually.ts";
 import { listen, portOf } from "../relay-chain.ts";
+import { captureHello } from "./client-hellos.ts";
 import { type EchoServer, EgressBed, openEcho, ruleTo, talk } from "./egress-bed.ts";
 
 const name = (host: string, port: number): EgressTarget => ({ kind: "name", host, port });
@@ -241,3 +242,11 @@ test("other rules reset what they forbid and leave the rest alone", async () => 
 function bedless(): never {
   throw new TypeError("no socket");
 }
+
+test("a ClientHello and the end of input in one packet pass both", async () => {
+  const bed = await openBed({ rules: [ruleTo("api.test", 443, echo.port)] });
+  const hello = await captureHello("api.test");
+  const port = await bed.listen(name("api.test", 443));
+  for (let round = 0; round < 20; round += 1)
+    expect(await talk(port, hello)).toEqual({ answer: hello, error: null });
+});
