@@ -214,7 +214,8 @@ export class FakeGateway implements AsyncDisposable {
 
   #stats() {
     const services = this.services.map(({ name }) => ({ ...USAGE, name, outputBytes: 10 }));
-    return { time: Date.now(), machine: USAGE, services };
+    const none = { live: 0, total: 0, refused: 0, bytesOut: 0, bytesIn: 0 };
+    return { time: Date.now(), machine: USAGE, services, network: { ingress: none, egress: none } };
   }
 
   #sendStats(response: ServerResponse, intervalMs: string | null): void {

@@ -3,10 +3,14 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { createLog } from "../../core/log.ts";
 import { identifyProcess } from "../../core/process-identity.ts";
+import { NetworkSide } from "../../host/runner/network-side.ts";
+import { openRunnerServer } from "../../host/runner/runner-server.ts";
 import { enclavePaths } from "../../host/state/enclave-paths.ts";
 import type { EnclaveRecord } from "../../host/state/enclave-record.ts";
 import { writeRecord } from "../../host/state/record-store.ts";
+import { NO_EGRESS } from "../../wire/egress-policy.ts";
 import { FakeGateway } from "../control/fake-gateway.ts";
 import { type CommandResult, runCommand, ROOT } from "../e2e/testbed.ts";
 import { recordOf } from "./record-of.ts";
@@ -14,6 +18,8 @@ import { recordOf } from "./record-of.ts";
 export class FakeEnclave implements AsyncDisposable {
   readonly stateDir: string;
   readonly gateway: FakeGateway;
+
+  readonly #runner = new AsyncDisposableStack();
 
   private constructor(stateDir: string, gateway: FakeGateway) {
     this.stateDir = stateDir;
@@ -26,7 +32,25 @@ export class FakeEnclave implements AsyncDisposable {
     await mkdir(guest, { recursive: true });
     const enclave = new FakeEnclave(stateDir, await FakeGateway.open(join(guest, "9001")));
     await enclave.record("fake", {});
+    await enclave.#openRunner();
     return enclave;
+  }
+
+  /** What a runner answers, for an enclave without ports and rules. */
+  async #openRunner(): Promise<void> {
+    const network = this.#runner.use(
+      await NetworkSide.open({
+        ports: [],
+        egress: NO_EGRESS,
+        log: createLog({ write: () => undefined, now: () => 0 }),
+        dialIngress: () => Promise.reject(new Error("no machine")),
+        onPorts: () => undefined,
+        signal: new AbortController().signal,
+      }),
+    );
+    const path = enclavePaths(this.stateDir, "fake").runnerSocket;
+    const record = (): EnclaveRecord => recordOf("fake", {});
+    this.#runner.use(await openRunnerServer({ path, record, stop: () => undefined, network }));
   }
 
   /** Writes the record of an enclave whose runner is this process. */
@@ -51,6 +75,7 @@ export class FakeEnclave implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#runner.disposeAsync();
     await this.gateway[Symbol.asyncDispose]();
     await rm(this.stateDir, { recursive: true });
   }
