@@ -11,9 +11,10 @@
  *   rebuild   `pipeline build` of hello, with what takes the time and the room
  *   vsock     a guest's connections through our device, beside iperf3 in the same guest over QEMU's user network
  *   boot      `up --backend qemu` of hello in stages
+ *   network   through egress and ingress of a local enclave, beside HAProxy in TCP mode and socat
  *
  * Usage: npm run bench -- [startup] [memory] [exec] [copy] [control] [logs] [many] [eif]
- *   [rebuild] [vsock] [boot]
+ *   [rebuild] [vsock] [boot] [network]
  */
 import { measureBoot } from "./boot.ts";
 import { measureControl } from "./control.ts";
@@ -24,6 +25,7 @@ import { measureRebuild } from "./image-rebuild.ts";
 import { measureLogs } from "./logs.ts";
 import { measureMany } from "./many.ts";
 import { measureMemory } from "./memory.ts";
+import { measureNetwork } from "./network.ts";
 import { measureStartup } from "./startup.ts";
 import { measureVsock } from "./vsock.ts";
 
@@ -39,6 +41,7 @@ const BENCHES: Readonly<Record<string, () => Promise<void>>> = {
   rebuild: measureRebuild,
   vsock: measureVsock,
   boot: measureBoot,
+  network: measureNetwork,
 };
 
 const asked = process.argv.slice(2);

@@ -146,7 +146,7 @@ test("an unknown or a missing key at any place is refused", () => {
 
 const A = shellService("a", "true");
 test.each<[string, unknown, RegExp]>([
-  ["another version", { ...COMPLETE, version: 2 }, /version/],
+  ["another version", { ...COMPLETE, version: 1 }, /version/],
   ["no mode", { ...COMPLETE, mode: "test" }, /mode: must be one of development, production/],
   ["the same name twice", enclaveConfig([A, A]), /name a is taken/],
   ["the gateway's name", enclaveConfig([{ ...A, name: "gateway" }]), /name gateway is taken/],

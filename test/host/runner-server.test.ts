@@ -127,8 +127,7 @@ describe("ports", () => {
 
 test("an enclave that stops takes no new connections, and no further port", async () => {
   network.drain();
-  const [{ hostPort = 0 } = {}] = told;
-  const refused = connect(hostPort, "127.0.0.1");
+  const refused = connect(told[0]?.hostPort ?? 0, "127.0.0.1");
   const code = await new Promise((resolve) =>
     refused.once("error", (error: NodeJS.ErrnoException) => resolve(error.code)).once("connect", resolve),
   );
