@@ -26,8 +26,15 @@ function childTypes(types: readonly z.core.$ZodType[], key: string | number): z.
 function unwrap(type: z.core.$ZodType): z.core.$ZodType[] {
   if (type instanceof z.ZodUnion) return type.options.flatMap(unwrap);
   if (type instanceof z.ZodPipe) return unwrap(type.in);
-  if (type instanceof z.ZodDefault || type instanceof z.ZodPrefault || type instanceof z.ZodOptional) {
+  if (isWrapper(type)) {
     return unwrap(type.def.innerType);
   }
   return [type];
+}
+
+function isWrapper(
+  type: z.core.$ZodType,
+): type is z.ZodDefault | z.ZodPrefault | z.ZodOptional | z.ZodNullable {
+  const kinds = [z.ZodDefault, z.ZodPrefault, z.ZodOptional, z.ZodNullable];
+  return kinds.some((kind) => type instanceof kind);
 }

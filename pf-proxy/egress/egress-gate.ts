@@ -91,16 +91,13 @@ export class EgressGate implements AsyncDisposable {
 
   /** A connection that came for `target`; nothing of it was read. */
   serve(client: Duplex, target: EgressTarget): void {
-    this.#begin(client, async (signal) => ({
-      target,
-      accept: () => undefined,
-      refuse: () => reset(client),
-      signal,
-    }));
+    const request = { target, accept: () => undefined, refuse: () => reset(client) };
+    this.#begin(client, () => Promise.resolve(request));
   }
 
   /** A connection to a proxy listener, which says in `read` what it wants. */
   serveProxy(client: Duplex, read: (stream: Duplex, signal: AbortSignal) => Promise<ProxyRequest>): void {
+    if (this.#waiting >= this.#limits.waiting) return reset(client);
     this.#begin(client, async (signal) => {
       this.#waiting += 1;
       try {
@@ -121,8 +118,7 @@ export class EgressGate implements AsyncDisposable {
 
   #begin(client: Duplex, ask: (signal: AbortSignal) => Promise<ProxyRequest>): void {
     client.on("error", () => undefined); // seen by whoever reads or writes
-    const full = this.#tasks.size >= this.#limits.connections || this.#waiting >= this.#limits.waiting;
-    if (full || this.#isClosed) return reset(client);
+    if (this.#tasks.size >= this.#limits.connections || this.#isClosed) return reset(client);
     const state: { target?: EgressTarget; readonly abort: AbortController } = {
       abort: new AbortController(),
     };
@@ -236,7 +232,12 @@ export class EgressGate implements AsyncDisposable {
     try {
       return await openEgressStream(request.target, this.#options.dialHost, signal);
     } catch (error) {
-      if (error instanceof HostRefusal) this.#deny(request, error.status, `host: ${error.status}`);
+      if (signal.aborted) {
+        // By a limit, by other rules, or because everything ends: the host has no part in it.
+        const refusal = describeRefusal(signal.reason);
+        if (refusal !== undefined) this.#record(request.target, refusal);
+        request.refuse("limit");
+      } else if (error instanceof HostRefusal) this.#deny(request, error.status, `host: ${error.status}`);
       else this.#deny(request, "unreachable", `host: ${toKitError(error).code}`);
       return undefined;
     }
