@@ -3,7 +3,7 @@
  * have listeners before they are asked for; those below a wildcard get theirs when their address is given out.
  *
  * A service that listens on all addresses of the same port would be in the way, and the other way round, which is why
- * the configuration is refused where both are known (host/config/egress-check.ts).
+ * the configuration is refused where both are known (host/config/egress-spec.ts).
  */
 import { createServer, type Server, type Socket } from "node:net";
 

@@ -9,6 +9,7 @@ import { NetworkReportSchema } from "../../wire/network-schemas.ts";
 import { openTestbed, runCommand, type Testbed } from "../e2e/testbed.ts";
 import { BACKENDS } from "./backends.ts";
 import { OPEN_TIMEOUT_MS, TEST_TIMEOUT_MS } from "./compliance-bed.ts";
+import { whyLacking } from "./differences.ts";
 import { ProgramServers } from "./program-servers.ts";
 
 const HAS_USERS = process.getuid?.() === 0;
@@ -23,6 +24,11 @@ const APT =
   );
 const FETCH = `fetch(process.argv[1]).then((r) => r.text()).then(console.log, (e) => { console.error(e.cause?.code ?? e); process.exit(1); })`;
 const URLLIB = `import sys, ssl, urllib.request as u; print(u.urlopen(sys.argv[1], context=ssl.create_default_context(cafile="/app/ca.pem")).read().decode())`;
+
+/** How each of the programs says that a name does not exist. */
+const NO_SUCH_NAME =
+  /could not resolve|unable to resolve|could not translate|name or service not known|ENOTFOUND/i;
+const ATTEMPTS = 3;
 
 interface Case {
   readonly name: string;
@@ -44,6 +50,13 @@ const CASES: readonly Case[] = [
     says: /hello web\.test/,
   },
   {
+    name: "curl below a wildcard",
+    command: "curl -sS http://HOST:PORT/hello",
+    host: "deep.any.wild.test",
+    port: 80,
+    says: /hello deep\.any\.wild\.test/,
+  },
+  {
     name: "curl over HTTPS",
     command: "curl -sS --cacert /app/ca.pem https://HOST:PORT/hello",
     host: "web.test",
@@ -52,7 +65,7 @@ const CASES: readonly Case[] = [
   },
   {
     name: "wget",
-    command: "wget -q -O - --tries=1 --ca-certificate=/app/ca.pem https://HOST:PORT/hello",
+    command: "wget -nv -O - --tries=1 --ca-certificate=/app/ca.pem https://HOST:PORT/hello",
     host: "web.test",
     port: 443,
     says: /hello web\.test/,
@@ -119,6 +132,38 @@ const CASES: readonly Case[] = [
   },
 ];
 
+/** Targets of its own for each program: the denial of one must not pass for that of another. */
+const NUMBERED = CASES.map((program, index) => ({ ...program, number: index + 1 }));
+
+interface Denied {
+  readonly what: string;
+  readonly target: (program: Case & { readonly number: number }) => { host: string; port: number };
+  /** As `pipeline net` shows it; the resolver is not told a port. */
+  readonly shown: (host: string, port: number) => { target: string; allow: string };
+  readonly isUnknown: boolean;
+}
+
+const DENIED: readonly Denied[] = [
+  {
+    what: "a name that no rule allows",
+    target: ({ number, port }) => ({ host: `denied-${number}.test`, port }),
+    shown: (host) => ({ target: host, allow: `{ host: ${host}, port: 443 }` }),
+    isUnknown: true,
+  },
+  {
+    what: "a port that no rule allows",
+    target: ({ number, host }) => ({ host, port: 4400 + number }),
+    shown: (host, port) => ({ target: `${host}:${port}`, allow: `{ host: ${host}, port: ${port} }` }),
+    isUnknown: false,
+  },
+  {
+    what: "an address",
+    target: ({ number, port }) => ({ host: `192.0.2.${number}`, port }),
+    shown: (host, port) => ({ target: `${host}:${port}`, allow: `{ cidr: ${host}, port: ${port} }` }),
+    isUnknown: false,
+  },
+];
+
 const Network = z.object({ enclave: NetworkReportSchema });
 
 describe.each(BACKENDS)("on %s", { timeout: TEST_TIMEOUT_MS }, (backend) => {
@@ -144,6 +189,7 @@ services: { shell: { command: [sleep, infinity], user: www-data, environment: { 
 egress:
 ${[
   rule("host: web.test, port: 80", http),
+  rule('host: "*.wild.test", port: 80', http),
   rule("host: web.test, port: 443", https),
   rule("host: git.test, port: 443", https),
   rule('host: "mirror.test", port: 80', http),
@@ -178,31 +224,45 @@ local: { single_user: true }
   const denials = async () =>
     Network.parse(JSON.parse(await bed.succeed("net", "programs", "--json"))).enclave.denials;
 
-  describe.each(CASES)("$name", (program) => {
-    test.skipIf(program.users === true && !HAS_USERS)("works where a rule allows it", async () => {
+  /** Of a program's own time the least of a few attempts: other processes of the machine are slow as well. */
+  const failing = async (script: string, limitMs: number) => {
+    let best = await shell(script);
+    for (let attempt = 1; attempt < ATTEMPTS && best.ms >= limitMs; attempt += 1) {
+      const next = await shell(script);
+      if (next.status === 0 || next.ms < best.ms) best = next;
+    }
+    return best;
+  };
+
+  test("no program is told of a proxy", async () => {
+    const { output } = await shell("env; cat /etc/apt/apt.conf.d/* /etc/gitconfig /etc/wgetrc /tmp/.curlrc");
+    expect(output).toContain("HOME=/tmp");
+    expect(output).not.toMatch(/^\s*\w*proxy\w*\s*=|Acquire::\w+::Proxy/im);
+  });
+
+  describe.each(NUMBERED)("$name", (program) => {
+    test("works where a rule allows it", async ({ skip }) => {
+      const why = program.users === true ? whyLacking("local", "users") : undefined;
+      skip(why !== undefined, why);
       const { status, output } = await shell(aim(program, program.host, program.port));
       expect(output).toMatch(program.says);
       expect(status).toBe(0);
     });
 
-    test.each([
-      ["a name that no rule allows", "denied.test", (port: number) => port, (_host: string) => "denied.test"],
-      ["a port that no rule allows", program.host, () => 4444, (host: string) => `${host}:4444`],
-      [
-        "an address",
-        "192.0.2.1",
-        (port: number) => port,
-        (_host: string, port: number) => `192.0.2.1:${port}`,
-      ],
-    ])("fails at once for %s, and the denial is shown", async (_what, host, portOf, targetOf) => {
-      const port = portOf(program.port);
-      // What the program itself needs to start and to give up, which under emulation is most of it.
-      const idle = await shell(aim(program, "localhost", 9));
-      const { status, ms } = await shell(aim(program, host, port));
-      expect(status).not.toBe(0);
-      expect(ms).toBeLessThan(idle.ms + 1000);
-      const found = (await denials()).find(({ target }) => target === targetOf(host, port));
-      expect(found).toMatchObject({ reason: "no_rule", allow: expect.stringContaining(host) as string });
+    test.each(DENIED)("fails at once for $what, and the denial is shown", async (denied) => {
+      const { host, port } = denied.target(program);
+      // Under emulation most of the time is what the program itself needs to start and to give up.
+      const idle = backend === "local" ? undefined : await shell(aim(program, "localhost", 9));
+      const limitMs = 1000 + (idle?.ms ?? 0);
+      const { status, output, ms } = await failing(aim(program, host, port), limitMs);
+      expect(status, output).toBeGreaterThan(0);
+      expect(NO_SUCH_NAME.test(output), output).toBe(denied.isUnknown);
+      expect(ms, output).toBeLessThan(limitMs);
+      const shown = denied.shown(host, port);
+      expect((await denials()).find(({ target }) => target === shown.target)).toMatchObject({
+        ...shown,
+        reason: "no_rule",
+      });
     });
   });
 });
