@@ -43,7 +43,10 @@ export function createPolicyCommand(getContext: GetContext): Command {
       "\nExit status: 0 allowed, 4 denied.\n\nExamples:\n  pipeline policy check api.example.com:443\n  pipeline policy check 10.0.0.5:5432 -f examples/hello/enclave.yaml --json",
     )
     .action(async (text: string, flags: CheckFlags) => await runCheck(getContext(), text, flags));
-  return new Command("policy").description("ask the egress rules").addCommand(check);
+  return new Command("policy")
+    .description("ask the egress rules")
+    .addCommand(check)
+    .addHelpText("after", "\nExamples:\n  pipeline policy check api.example.com:443");
 }
 
 async function runCheck({ terminal }: CommandContext, text: string, flags: CheckFlags): Promise<void> {
