@@ -1,6 +1,7 @@
 /** The whole of egress inside the enclave: names, resolver, listeners, gate. One owner, opened and closed together. */
 import { createServer, type Socket } from "node:net";
 
+import { isErrno } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
 import { REDIRECT_PORT, RESOLVER_ADDRESS } from "../../wire/egress-addresses.ts";
 import type { EgressConfig } from "../../wire/egress-policy.ts";
@@ -74,10 +75,10 @@ export async function openEnclaveEgress(options: EnclaveEgressOptions): Promise<
     udp: listHeld(options.held, "dnsUdp"),
     tcp: listHeld(options.held, "dnsTcp"),
   };
-  opening.use(
-    await openDnsListeners(redirect.isRedirected ? { held: lent, resolver, log } : { ...dns, resolver, log }),
-  );
-  const proxies = opening.use(await openProxies(config.proxies, gate));
+  const listening = redirect.isRedirected ? { held: lent, resolver, log } : { ...dns, resolver, log };
+  const answering = await unlessTaken(openDnsListeners(listening), log);
+  if (answering !== undefined) opening.use(answering);
+  const proxies = opening.use(await openProxies(config.proxies, gate, log));
   const owned = opening.move();
   return {
     redirection: redirect.isRedirected ? "kernel" : "listeners",
@@ -93,6 +94,20 @@ export async function openEnclaveEgress(options: EnclaveEgressOptions): Promise<
     },
     [Symbol.asyncDispose]: async () => await owned.disposeAsync(),
   };
+}
+
+/** Where the kernel does not redirect a service may have port 53. Names then lead nowhere; ingress must go on. */
+async function unlessTaken(
+  opening: Promise<AsyncDisposable>,
+  log: Log,
+): Promise<AsyncDisposable | undefined> {
+  try {
+    return await opening;
+  } catch (error) {
+    if (!isErrno(error)) throw error;
+    log.error("the resolver does not listen", { reason: error.code });
+    return undefined;
+  }
 }
 
 function listHeld(
@@ -135,7 +150,12 @@ interface Proxies extends AsyncDisposable {
 
 const LOOPBACK = "127.0.0.1";
 
-async function openProxies({ http, socks }: EgressConfig["proxies"], gate: EgressGate): Promise<Proxies> {
+/** A port that a service has taken costs that proxy, not the gateway. */
+async function openProxies(
+  { http, socks }: EgressConfig["proxies"],
+  gate: EgressGate,
+  log: Log,
+): Promise<Proxies> {
   await using opening = new AsyncDisposableStack();
   const listeners: NetworkListener[] = [];
   const open = async (
@@ -149,7 +169,12 @@ async function openProxies({ http, socks }: EgressConfig["proxies"], gate: Egres
     );
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     server.once("error", reject).listen({ host: LOOPBACK, port, backlog: 511 }, resolve);
-    await promise;
+    try {
+      await promise;
+    } catch (error) {
+      if (!isErrno(error)) throw error;
+      return log.error("a proxy does not listen", { purpose, port, reason: error.code });
+    }
     server.off("error", reject).on("error", () => undefined);
     opening.defer(() => void server.close());
     listeners.push({ purpose, protocol: "tcp", address: LOOPBACK, port });
