@@ -26,7 +26,7 @@ export async function runProgram(run: ProgramRun): Promise<void> {
   };
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, onSignal);
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code === "EPIPE") process.exit(0); // the reader of a pipe has seen enough
+    if (error.code === "EPIPE") process.exit(process.exitCode ?? 0); // the reader of a pipe has seen enough
   });
   await runCommand(run);
   // A pipe takes what it can: the rest waits in this process, and would be lost with it.

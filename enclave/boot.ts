@@ -1,5 +1,5 @@
 /** From what init hands over to a running supervisor, and to the exit status that init understands. */
-import { access, chmod, chown, mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { isErrno, KitError, toKitError } from "../core/errors.ts";
@@ -8,12 +8,20 @@ import type { ServiceConfig } from "../wire/enclave-config.ts";
 import { decodeEnclaveConfig, MAX_CONFIG_BYTES } from "../wire/enclave-config-decoder.ts";
 import { FIRST_FREE_PORT } from "../wire/egress-addresses.ts";
 import { GUEST_FOLDER, hostListenerName } from "../wire/hybrid-vsock.ts";
+import { NSM_GROUP, RA_SERVER_ID } from "../wire/runtime-layout.ts";
 import { VSOCK_PORT } from "../wire/ports.ts";
 import { type CgroupTree, openCgroups } from "./cgroups/cgroup-tree.ts";
 import { SYSTEM_CLOCK } from "./clock.ts";
 import { Compartments } from "./compartments.ts";
-import type { GatewayCommand } from "./gateway-process.ts";
+import type { GatewayDescriptors } from "./gateway-command.ts";
 import { keepTellingAlive, notifyReady, notifyRefusal, SUPERVISOR_REFUSED_STATUS } from "./init-notice.ts";
+import {
+  attestationSettings,
+  commandOfGateway,
+  commandOfNsmDevice,
+  commandOfRaServer,
+  nodeCommand,
+} from "./own-commands.ts";
 import { makeOutputPipes } from "./output-pipes.ts";
 import { assertOneUser } from "./reloader.ts";
 import { type SessionSettings, Supervisor } from "./supervisor.ts";
@@ -29,6 +37,11 @@ export interface BootLayout {
   readonly loader: string;
   readonly libraries: string;
   readonly gateway: string;
+  readonly raServer: string;
+  /** Program that makes the device of a development enclave. */
+  readonly nsmDevice: string;
+  /** /dev/nsm */
+  readonly nsm: string;
   readonly logDirectory: string;
   readonly uidMap: string;
   /** Bundle of archive/archive-main.ts. */
@@ -56,18 +69,17 @@ export interface BootOptions {
   /** Descriptor of the directory of vsock sockets; undefined where vsock is AF_VSOCK. */
   readonly vsockDirectoryFd: number | undefined;
   readonly notifyFd: number;
-  readonly heldSockets: GatewayCommand["heldSockets"];
+  readonly heldSockets: GatewayDescriptors["held"];
   /** uid and gid of the gateway. */
   readonly gatewayId: number;
+  /** uid and gid of the attestation server. */
+  readonly raServerId: number;
   readonly pid: number;
   readonly architecture: "x64" | "arm64";
   readonly log: Log;
   /** Calls the handler when the machine is to end. */
   readonly onStopSignal: (handler: (name: string) => void) => void;
 }
-
-/** Garbage of busy streams is collected early: it halves the resident memory under load and costs little. */
-const NODE_FLAGS = ["--max-semi-space-size=2"];
 
 /** Runs until the ordered end. @returns the exit status: 0, or 78 if this image cannot be run here. */
 export async function runSupervisor(options: BootOptions): Promise<number> {
@@ -90,11 +102,13 @@ export async function runSupervisor(options: BootOptions): Promise<number> {
 }
 
 async function prepareSupervisor(options: BootOptions): Promise<Supervisor> {
-  const { layout, log, pid } = options;
-  const config = decodeEnclaveConfig(await readBounded(layout.config));
+  const { layout, log, pid, vsockDirectoryFd } = options;
+  const configBytes = await readBounded(layout.config);
+  const config = decodeEnclaveConfig(configBytes);
   const setIdentity = countUids(await readFile(layout.uidMap, "utf8")) > 1;
   if (!setIdentity) assertOneUser(config);
   await prepareGuestFolder(options, setIdentity);
+  if (vsockDirectoryFd === undefined) await claimNsm(options);
   await openLowPorts(layout.lowPorts, log);
   await makePassable(layout.runDirectory);
   const logDirectory = await makeLogDirectory(layout.logDirectory, log);
@@ -116,7 +130,15 @@ async function prepareSupervisor(options: BootOptions): Promise<Supervisor> {
     pid,
     serviceExec,
     setIdentity,
-    gateway: await gatewayCommand(options, setIdentity),
+    gateway: await commandOfGateway(options, setIdentity),
+    nsmDevice: {
+      command: commandOfNsmDevice(options, config),
+      path: layout.nsm,
+    },
+    attestation: {
+      command: await commandOfRaServer(options, setIdentity),
+      settings: attestationSettings(config, configBytes),
+    },
     ...(logDirectory === undefined ? {} : { logDirectory }),
     clock: SYSTEM_CLOCK,
     random: Math.random,
@@ -181,7 +203,8 @@ async function prepareGuestFolder(options: BootOptions, setIdentity: boolean): P
     const { gid } = await stat(folder);
     await chown(folder, options.gatewayId, gid);
     await chmod(folder, 0o2770);
-    await giveEgressSocket(`${directory}/${hostListenerName(VSOCK_PORT.egress)}`, options.gatewayId);
+    await giveHostSocket(directory, VSOCK_PORT.egress, options.gatewayId);
+    await giveHostSocket(directory, VSOCK_PORT.developmentNsm, options.raServerId);
   } catch (error) {
     if (!isErrno(error)) throw error;
     const message = `no usable vsock directory on descriptor ${options.vsockDirectoryFd}: ${error.code ?? ""}`;
@@ -189,10 +212,10 @@ async function prepareGuestFolder(options: BootOptions, setIdentity: boolean): P
   }
 }
 
-/** The host's socket for egress is the gateway's alone; a host that hears none lets nobody out. */
-async function giveEgressSocket(path: string, gatewayId: number): Promise<void> {
+/** A socket of the host for one process alone. A host that hears no egress lets nobody out. */
+async function giveHostSocket(directory: string, port: number, id: number): Promise<void> {
   try {
-    await chown(path, gatewayId, gatewayId);
+    await chown(`${directory}/${hostListenerName(port)}`, id, id);
   } catch (error) {
     if (!isErrno(error, "ENOENT")) throw error;
   }
@@ -224,34 +247,13 @@ async function makeLogDirectory(path: string, log: Log): Promise<string | undefi
   }
 }
 
-async function gatewayCommand(
-  { layout, gatewayId, vsockDirectoryFd, heldSockets }: BootOptions,
-  setIdentity: boolean,
-): Promise<GatewayCommand> {
-  return {
-    heldSockets,
-    command: await nodeCommand(layout, "gateway", layout.gateway),
-    ...(vsockDirectoryFd === undefined ? {} : { vsockDirectoryFd }),
-    ...(setIdentity ? { identity: { uid: gatewayId, gid: gatewayId } } : {}),
-  };
-}
-
-/** Node with the libraries that the toolkit brings, where it brings some. */
-async function nodeCommand(layout: BootLayout, name: string, program: string): Promise<readonly string[]> {
-  const { loader, libraries, node } = layout;
-  const prefix = (await exists(loader))
-    ? [loader, "--library-path", libraries, "--argv0", name, node]
-    : [node];
-  return [...prefix, ...NODE_FLAGS, program];
-}
-
-async function exists(path: string): Promise<boolean> {
+/** The kernel lets everybody open it; here it belongs to the attestation server, and to services that may have it. */
+async function claimNsm({ layout }: BootOptions): Promise<void> {
   try {
-    await access(path);
-    return true;
+    await chown(layout.nsm, RA_SERVER_ID, NSM_GROUP);
+    await chmod(layout.nsm, 0o660);
   } catch (error) {
-    if (isErrno(error)) return false;
-    throw error;
+    if (!isErrno(error, "ENOENT")) throw error;
   }
 }
 

@@ -46,6 +46,7 @@ export function makeCompartment(config: ServiceConfig, parts: CompartmentParts):
     "--oom-score",
     OOM_SCORE,
     "--confine",
+    ...(config.nsm === true ? ["--nsm"] : []),
     "--seccomp",
     filter,
   ];

@@ -5,10 +5,10 @@ import { createLog } from "../core/log.ts";
 import { loadAddon, type NativeAddon } from "../native/addon.ts";
 import { RUNTIME } from "../wire/runtime-layout.ts";
 import { runGateway } from "./gateway.ts";
-import { GATEWAY_FD } from "./gateway-process.ts";
-import { dialInDirectory, dialOnVsock } from "./guest-dialer.ts";
-import { listenInDirectory, listenOnVsock } from "./guest-listener.ts";
-import { isDirectory } from "./vsock-form.ts";
+import { GATEWAY_FD } from "./gateway-command.ts";
+import { dialInDirectory, dialOnVsock } from "../native/guest-dialer.ts";
+import { listenInDirectory, listenOnVsock } from "../native/guest-listener.ts";
+import { isDirectory } from "../native/vsock-form.ts";
 
 const log = createLog({
   write: (line) => process.stderr.write(line),

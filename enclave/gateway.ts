@@ -18,7 +18,7 @@ import {
   HELD_SOCKETS,
   type HeldSocket,
 } from "../wire/supervisor-frames.ts";
-import { listenAt, type ListenVsock } from "./guest-listener.ts";
+import { listenAt, type ListenVsock } from "../native/guest-listener.ts";
 import { OpenSockets } from "./open-sockets.ts";
 import { SupervisorClient } from "./api/supervisor-client.ts";
 

@@ -6,9 +6,12 @@
  * Node's own servers accept as soon as they listen, so the handles beneath them are used: bound, never listened on here.
  * Their classes come with a server and a socket of Node.
  */
+import { randomUUID } from "node:crypto";
 import { createSocket } from "node:dgram";
+import { chmod, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 
+import { KitError } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import { REDIRECT_PORT } from "../wire/egress-addresses.ts";
 import { HELD_SOCKETS, type HeldSocket } from "../wire/supervisor-frames.ts";
@@ -19,6 +22,11 @@ interface BoundHandle {
   bind6(address: string, port: number, flags?: number): number;
   close(): void;
 }
+interface PipeHandle {
+  readonly fd: number;
+  bind(path: string): number;
+}
+type PipeClass = new (type: number) => PipeHandle;
 type HandleClass = new (type?: number) => BoundHandle;
 
 export interface HeldSockets extends Disposable {
@@ -28,6 +36,8 @@ export interface HeldSockets extends Disposable {
 
 /** TCPConstants.SERVER of Node. */
 const TCP_SERVER = 1;
+/** PipeConstants.SERVER. */
+const PIPE_SERVER = 1;
 
 const PLACES: Readonly<Record<HeldSocket, { readonly protocol: "tcp" | "udp"; readonly port: number }>> = {
   egress4: { protocol: "tcp", port: REDIRECT_PORT.egress },
@@ -60,6 +70,35 @@ export function holdSockets(log: Log): HeldSockets {
       for (const handle of handles.values()) handle.close();
     },
   };
+}
+
+/**
+ * A Unix socket on which another program will listen, as a descriptor that outlives it. It takes the group of its folder.
+ * @throws E_ENCLAVE_VSOCK
+ */
+export async function holdUnixSocket(path: string, mode: number): Promise<number> {
+  await rm(path, { force: true });
+  const Handle = findPipeClass();
+  const handle = Handle === undefined ? undefined : new Handle(PIPE_SERVER);
+  const status = handle?.bind(path) ?? Number.NaN;
+  if (handle === undefined || status !== 0)
+    throw new KitError("E_ENCLAVE_VSOCK", `no socket at ${path}: ${status}`);
+  await chmod(path, mode);
+  return handle.fd;
+}
+
+/** By a socket without a name in the file system, which is closed as soon as it is there. */
+function findPipeClass(): PipeClass | undefined {
+  const server = createServer();
+  server.on("error", () => undefined).listen({ path: `\0enclave-${randomUUID()}` });
+  const handle: unknown = Reflect.get(server, "_handle");
+  server.close();
+  const found: unknown = typeof handle === "object" && handle !== null ? handle.constructor : undefined;
+  return isPipeClass(found) ? found : undefined;
+}
+
+function isPipeClass(found: unknown): found is PipeClass {
+  return typeof found === "function" && found.name === "Pipe";
 }
 
 function findTcpClass(): HandleClass | undefined {

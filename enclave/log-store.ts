@@ -3,7 +3,7 @@
  * service that floods overwrites its own lines and nobody else's.
  */
 import type { LogEntry } from "../wire/control.ts";
-import { GATEWAY_SERVICE } from "../wire/enclave-config-decoder.ts";
+import { isOwnProcess } from "../wire/own-processes.ts";
 import { type LogsRead, MAX_READ_ENTRIES, type ReadPage } from "../wire/supervisor-frames.ts";
 import { ChangeSignal } from "./change-signal.ts";
 import { EntryRing, type RingLimits, SEQ_PER_GENERATION } from "./entry-ring.ts";
@@ -95,7 +95,7 @@ export class LogStore {
   }
 
   #selectRings(services: readonly string[] | undefined): EntryRing<LogEntry>[] {
-    const isWanted = (name: string): boolean => services?.includes(name) ?? name !== GATEWAY_SERVICE;
+    const isWanted = (name: string): boolean => services?.includes(name) ?? !isOwnProcess(name);
     return [...this.#rings].filter(([name]) => isWanted(name)).map(([, ring]) => ring);
   }
 

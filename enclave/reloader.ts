@@ -24,8 +24,8 @@ export interface ReloaderOptions {
   readonly setIdentity: boolean;
   /** Makes what services print into, before they start. */
   readonly preparePipes: (services: readonly ServiceConfig[]) => Promise<void>;
-  /** Services that may reach something wait for this: resolved when the gateway listens, or will not soon. */
-  readonly egressReady: () => Promise<void>;
+  /** Resolves when what such services need of the enclave is there, or will not be soon. */
+  readonly readyFor: (config: Pick<EnclaveConfig, "services" | "egress">) => Promise<void>;
 }
 
 export class Reloader {
@@ -61,7 +61,7 @@ export class Reloader {
       preparePipes(config.services),
     ]);
     if (config.mode === "production") assertProduction(config.services, compartments);
-    if (config.egress.rules.length > 0) await this.#options.egressReady();
+    await this.#options.readyFor(config);
     // Whoever stopped the enclave meanwhile wants no services.
     if (!services.stopping) await services.reload(config.services, prepared);
   }
@@ -87,6 +87,7 @@ export class Reloader {
     const rules = egress === undefined ? config.egress : decodeEgressConfig(egress, "egress", refuse);
     if (!this.#options.setIdentity) assertOneUser({ ...config, services: next });
     const prepared = await this.#prepare(next);
+    await this.#options.readyFor({ services: next, egress: rules });
     const result = await services.reload(next, prepared);
     const isOther = !isDeepStrictEqual(rules, this.#egress);
     this.#egress = rules;

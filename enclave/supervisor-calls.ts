@@ -5,7 +5,7 @@
 import { KitError } from "../core/errors.ts";
 import type { EnclaveStatus, ReloadOverrides, ReloadResult, UsageReport } from "../wire/control.ts";
 import type { EnclaveConfig } from "../wire/enclave-config.ts";
-import { GATEWAY_SERVICE } from "../wire/enclave-config-decoder.ts";
+import { OWN_PROCESSES } from "../wire/own-processes.ts";
 import type { EventsRead, GatewaySettings, LogsRead, SupervisorCall } from "../wire/supervisor-frames.ts";
 import type { ChangeSignal } from "./change-signal.ts";
 import type { EventStore } from "./event-store.ts";
@@ -173,7 +173,7 @@ function assertAllowed(call: SupervisorCall, config: EnclaveConfig): void {
 }
 
 function assertKnown(names: readonly string[], { services }: ServiceGroup): void {
-  const known = new Set([GATEWAY_SERVICE, ...services.map((service) => service.config.name)]);
+  const known = new Set<string>([...OWN_PROCESSES, ...services.map((service) => service.config.name)]);
   const unknown = names.find((name) => !known.has(name));
   if (unknown === undefined) return;
   throw new KitError("E_SERVICE_UNKNOWN", `no service ${JSON.stringify(unknown)} in this enclave`);

@@ -1,9 +1,9 @@
 /** The supervisor as a program: what init starts inside the enclave. */
 import { createLog } from "../core/log.ts";
-import { GATEWAY_ID, RUNTIME, SUPERVISOR_FD } from "../wire/runtime-layout.ts";
+import { GATEWAY_ID, RA_SERVER_ID, RUNTIME, SUPERVISOR_FD } from "../wire/runtime-layout.ts";
 import { runSupervisor } from "./boot.ts";
 import { holdSockets } from "./held-sockets.ts";
-import { isDirectory } from "./vsock-form.ts";
+import { isDirectory } from "../native/vsock-form.ts";
 
 const log = createLog({
   write: (line) => process.stderr.write(line),
@@ -26,6 +26,9 @@ const status = await runSupervisor({
     loader: RUNTIME.loader,
     libraries: RUNTIME.libraries,
     gateway: RUNTIME.gateway,
+    raServer: RUNTIME.raServer,
+    nsmDevice: RUNTIME.nsmDevice,
+    nsm: "/dev/nsm",
     logDirectory: "/var/log/enclave",
     pipeDirectory: "/run/enclave/output",
     archive: RUNTIME.archive,
@@ -42,6 +45,7 @@ const status = await runSupervisor({
   notifyFd: SUPERVISOR_FD.notify,
   heldSockets: holdSockets(log).descriptors,
   gatewayId: GATEWAY_ID,
+  raServerId: RA_SERVER_ID,
   pid: process.pid,
   architecture: process.arch === "arm64" ? "arm64" : "x64",
   log,

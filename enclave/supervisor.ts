@@ -10,14 +10,18 @@ import type { Log } from "../core/log.ts";
 import type { EgressConfig } from "../wire/egress-policy.ts";
 import type { EnclaveStatus } from "../wire/control.ts";
 import type { EnclaveConfig, ServiceConfig } from "../wire/enclave-config.ts";
+import type { AttestationServerSettings } from "../wire/attestation-server.ts";
+import { AttestationServer } from "./attestation-server.ts";
 import type { Clock } from "./clock.ts";
 import type { Compartments } from "./compartments.ts";
 import { EventStore } from "./event-store.ts";
-import { type GatewayCommand, GatewayProcess } from "./gateway-process.ts";
+import type { GatewayCommand } from "./gateway-command.ts";
 import { LogFile } from "./log-file.ts";
 import { LogStore } from "./log-store.ts";
+import { NsmDevice, type NsmDeviceOptions } from "./nsm-device.ts";
+import { type OwnCommand, OwnProcess } from "./own-process.ts";
 import { RESTART_TIMING, type RestartTiming } from "./restart-policy.ts";
-import { Reloader } from "./reloader.ts";
+import { Reloader, type ReloaderOptions } from "./reloader.ts";
 import { ServiceGroup } from "./service-group.ts";
 import { measureServices, reportServices, type ReportSources } from "./service-report.ts";
 import { Sessions, type SessionsOptions } from "./sessions/sessions.ts";
@@ -40,6 +44,11 @@ export interface SupervisorOptions {
   /** False where only one uid exists. */
   readonly setIdentity: boolean;
   readonly gateway: GatewayCommand;
+  readonly nsmDevice: Pick<NsmDeviceOptions, "command" | "path">;
+  readonly attestation: {
+    readonly command: OwnCommand;
+    readonly settings: AttestationServerSettings;
+  };
   readonly compartments: Compartments;
   /** Folder of the services' output pipes (output-pipes.ts), once they are made; undefined: sockets. */
   readonly pipeDirectory: () => string | undefined;
@@ -71,7 +80,9 @@ export class Supervisor {
   readonly #files: LogFile[] = [];
   readonly #services: ServiceGroup;
   readonly #reloader: Reloader;
-  readonly #gateway: GatewayProcess;
+  readonly #gateway: OwnProcess;
+  readonly #attestation: AttestationServer;
+  readonly #nsmDevice: NsmDevice;
   #sessions: Sessions | undefined;
   readonly #started = Promise.withResolvers<void>();
   readonly #listening = Promise.withResolvers<void>();
@@ -92,10 +103,15 @@ export class Supervisor {
     this.#services = new ServiceGroup([], { ...shared, ...own });
     const { compartments, preparePipes } = options;
     const reloaded = { config, services: this.#services, events: this.#events, setIdentity };
-    const egressReady = async (): Promise<void> => await this.#awaitGateway();
-    this.#reloader = new Reloader({ ...reloaded, compartments, preparePipes, egressReady });
+    const readyFor: ReloaderOptions["readyFor"] = async ({ services, egress }) => {
+      if (egress.rules.length > 0) await this.#awaitGateway();
+      await this.#nsmDevice.prepareFor(services);
+    };
+    this.#reloader = new Reloader({ ...reloaded, compartments, preparePipes, readyFor });
     const serve = this.#createServe();
-    this.#gateway = new GatewayProcess({ ...options.gateway, ...shared, serve });
+    this.#gateway = new OwnProcess({ ...options.gateway, ...shared, name: "gateway", serve });
+    this.#attestation = new AttestationServer({ ...options.attestation, ...shared });
+    this.#nsmDevice = new NsmDevice({ ...options.nsmDevice, ...shared });
   }
 
   /** Resolves when everything has ended in order after `shutDown`. */
@@ -112,6 +128,8 @@ export class Supervisor {
     this.#gateway.start();
     await this.#reloader.start();
     this.#started.resolve();
+    // Last, so that it takes no time from what somebody waits for.
+    void this.#startAttestation();
   }
 
   status(): EnclaveStatus {
@@ -122,6 +140,7 @@ export class Supervisor {
       attestation: config.attestation,
       supervisor: { pid, restarts: Math.max(0, generation - 1), previousExit },
       gateway: this.#gateway.status(),
+      attestationServer: this.#attestation.status(),
       isolated: setIdentity,
       stopping: this.#shutdown !== undefined,
       overridden: this.#reloader.overridden,
@@ -149,7 +168,8 @@ export class Supervisor {
       this.#events.add(null, "all services have ended");
       this.#events.close();
       this.#logs.close();
-      await this.#gateway.stop(GATEWAY_GRACE_MS);
+      const own = [this.#gateway, this.#attestation, this.#nsmDevice];
+      await Promise.all(own.map(async (one) => await one.stop(GATEWAY_GRACE_MS)));
       await this.#sessions?.[Symbol.asyncDispose]();
       await Promise.all(this.#files.map((file) => file[Symbol.asyncDispose]()));
       this.#ended.resolve();
@@ -158,13 +178,13 @@ export class Supervisor {
     }
   }
 
-  #createServe(): ConstructorParameters<typeof GatewayProcess>[0]["serve"] {
+  #createServe(): ConstructorParameters<typeof OwnProcess>[0]["serve"] {
     const sessions = (): Sessions | undefined => this.#sessions;
     const { config, sessions: settings, controlSocket } = this.#options;
     const { streamSocket } = settings;
     const { mode, ingressPorts } = config;
     const egress = (): EgressConfig => this.#reloader.egress;
-    const heldSockets = [...this.#options.gateway.heldSockets.keys()];
+    const heldSockets = this.#options.gateway.heldSockets;
     const namesJournal = join(dirname(controlSocket), "names");
     const targets: CallTargets = {
       config,
@@ -191,6 +211,11 @@ export class Supervisor {
       serveGateway(stream, { carryOut: (call, signal) => carryOut(call, targets, signal), onViolation });
       stream.once("close", () => this.#sessions?.hangUp());
     };
+  }
+
+  async #startAttestation(): Promise<void> {
+    await this.#listening.promise;
+    if (this.#shutdown === undefined) this.#attestation.start();
   }
 
   async #openSessions(): Promise<Sessions> {

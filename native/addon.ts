@@ -64,6 +64,13 @@ export interface NativeAddon {
     maxBytes: number,
     maxDescriptors: number,
   ) => ReceivedMessage | undefined;
+  /**
+   * One request to the Nitro Security Module that `fd` is /dev/nsm of, and its response. The driver may take two
+   * minutes, which no signal shortens; a thread of libuv's pool waits for it. Rejects with the errno of the ioctl.
+   * @param request is copied; more than 0x1000 bytes throw EMSGSIZE
+   * @returns at most 0x3000 bytes
+   */
+  readonly nsmRequest: (fd: number, request: Uint8Array) => Promise<Buffer>;
   /** Sends all, or throws: EAGAIN and nothing was sent, EMSGSIZE and a part was. */
   readonly sendMessage: (fd: number, bytes: Uint8Array, descriptors?: readonly number[]) => void;
 }
@@ -82,6 +89,7 @@ export function loadAddon(path: string): NativeAddon {
 }
 
 function isWhole(addon: Partial<NativeAddon>): addon is NativeAddon {
-  const { vsockSocket, watchWritable, originalDestination } = addon;
-  return vsockSocket !== undefined && watchWritable !== undefined && originalDestination !== undefined;
+  const { vsockSocket, watchWritable, originalDestination, nsmRequest } = addon;
+  const kinds = [vsockSocket, watchWritable, originalDestination, nsmRequest];
+  return kinds.every((method) => method !== undefined);
 }

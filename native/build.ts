@@ -1,5 +1,6 @@
 /**
- * Builds the static C programs: init, service-exec and initctl (enclave), launcher (host); and the addon for Node.
+ * Builds the static C programs: init, service-exec, initctl and nsm-device (enclave), launcher (host); and the addon for
+ * Node.
  *
  * The programs are static, so that they run in any root file system and in none; position of the sources, time and user leave no trace
  * in the result. What `npm ci` builds here runs on this machine only: an EIF gets programs built from locked packages.
@@ -35,7 +36,7 @@ export const COMPILER_FLAGS = [...COMMON_FLAGS, "-static"] as const;
 /** Of the addon. What it takes from Node and libuv is found when Node loads it. */
 export const ADDON_FLAGS = [...COMMON_FLAGS, "-shared", "-fPIC", "-DNAPI_VERSION=9"] as const;
 
-const PROGRAMS = ["init", "initctl", "launcher", "service-exec"] as const;
+const PROGRAMS = ["init", "initctl", "launcher", "nsm-device", "service-exec"] as const;
 const ADDON = "addon";
 const ADDON_FILE = "vsock.node";
 /** What the addon includes of Node, kept beside the programs: images are compiled with it, wherever Node is. */
@@ -66,6 +67,7 @@ export interface NativePrograms {
   readonly initctl: string;
   readonly launcher: string;
   readonly serviceExec: string;
+  readonly nsmDevice: string;
   readonly addon: string;
   /** Folder of what the addon includes of Node. */
   readonly nodeHeaders: string;
@@ -93,6 +95,7 @@ export async function buildNative(outDir: string, options: NativeBuildOptions = 
     initctl: join(outDir, "initctl"),
     launcher: join(outDir, "launcher"),
     serviceExec: join(outDir, "service-exec"),
+    nsmDevice: join(outDir, "nsm-device"),
     addon: join(outDir, ADDON_FILE),
     nodeHeaders: join(outDir, HEADERS_FOLDER),
   };

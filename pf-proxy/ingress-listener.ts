@@ -22,8 +22,9 @@ export interface IngressListenerOptions {
   readonly hostAddress: string;
   /** 0: a free one. */
   readonly hostPort: number;
-  readonly servicePort: number;
-  /** Connects to the ingress port of the enclave. */
+  /** null: `dial` leads to who is meant, and there is no preface. */
+  readonly servicePort: number | null;
+  /** Connects to the ingress port of the enclave, or to another one. */
   readonly dial: (signal: AbortSignal) => Promise<Duplex>;
   /** Ends every connection. */
   readonly signal: AbortSignal;
@@ -74,7 +75,7 @@ async function serve(
 ): Promise<void> {
   const ignore = (): void => undefined; // a client that resets while we dial is seen by the relay or not at all
   client.on("error", ignore);
-  const entry = options.ledger.open({ direction: "ingress", peer: `port ${options.servicePort}` });
+  const entry = options.ledger.open({ direction: "ingress", peer: describePeer(options) });
   const enclave = await openStream(options).catch(() => undefined);
   if (enclave === undefined) {
     counts.refused += 1;
@@ -90,11 +91,16 @@ async function serve(
   entry.close();
 }
 
+function describePeer({ servicePort }: IngressListenerOptions): string {
+  return servicePort === null ? "attestation" : `port ${servicePort}`;
+}
+
 /** @throws E_INGRESS_REFUSED where the enclave says no. */
 async function openStream({ dial, servicePort, signal }: IngressListenerOptions): Promise<Duplex> {
   using connecting = new Deadline(signal, CONNECT_TIMEOUT_MS);
   const deadline = connecting.signal;
   const stream = await dial(deadline);
+  if (servicePort === null) return stream;
   try {
     stream.write(encodeIngressPreface(servicePort));
     const [byte = 255] = await readExactly(stream, 1, deadline);

@@ -13,19 +13,25 @@ export interface RuntimeFiles {
   readonly node: string;
   readonly init: string;
   readonly serviceExec: string;
+  /** Makes /dev/nsm in a development guest. */
+  readonly nsmDevice: string;
   /** Addon for Node. */
   readonly addon: string;
   readonly supervisor: string;
   readonly gateway: string;
   readonly gatewayApi: string;
   readonly gatewayShared: string;
+  readonly raServer: string;
   readonly archive: string;
   readonly initctl: string;
   readonly initctlProgram: string;
 }
 
 /** What is compiled in C, by the host or by the toolchain of an image. */
-export type CompiledFiles = Pick<RuntimeFiles, "init" | "serviceExec" | "initctlProgram" | "addon">;
+export type CompiledFiles = Pick<
+  RuntimeFiles,
+  "init" | "serviceExec" | "nsmDevice" | "initctlProgram" | "addon"
+>;
 /** Node and our bundles. */
 export type BundledFiles = Omit<RuntimeFiles, keyof CompiledFiles>;
 
@@ -54,12 +60,14 @@ export async function addRuntime(tree: FileTree, blobs: BlobStore, options: Runt
   const imports = [
     [RUNTIME.init, options.init, EXECUTABLE],
     [RUNTIME.serviceExec, options.serviceExec, EXECUTABLE],
+    [RUNTIME.nsmDevice, options.nsmDevice, EXECUTABLE],
     [RUNTIME.node, options.node, EXECUTABLE],
     [RUNTIME.addon, options.addon, READABLE],
     [RUNTIME.supervisor, options.supervisor, READABLE],
     [RUNTIME.gateway, options.gateway, READABLE],
     [RUNTIME.gatewayApi, options.gatewayApi, READABLE],
     [RUNTIME.gatewayShared, options.gatewayShared, READABLE],
+    [RUNTIME.raServer, options.raServer, READABLE],
     [RUNTIME.archive, options.archive, READABLE],
     [RUNTIME.initctl, options.initctl, READABLE],
     [RUNTIME.initctlProgram, options.initctlProgram, EXECUTABLE],

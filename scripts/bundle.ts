@@ -1,5 +1,5 @@
 /** One file per program, the same bytes on every machine: no paths, no times, no environment in the output. */
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { copyFile, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { rolldown } from "rolldown";
 
@@ -11,8 +11,12 @@ export const PROGRAMS: Readonly<Record<string, string>> = {
   "initctl-program.js": "host/initctl-main.ts",
   "runner.js": "host/runner-main.ts",
   "tree.js": "rbuilds/tree-main.ts",
+  "verify.js": "attest/verify-entry.ts",
+  "client.js": "attest/client-entry.ts",
+  "measure.js": "rbuilds/measure-main.ts",
   "eif-hasher.js": "rbuilds/eif/hasher-main.ts",
   "supervisor.mjs": "enclave/supervisor-main.ts",
+  "ra-server.mjs": "ra-server/main.ts",
   "archive.mjs": "archive/archive-main.ts",
   "initctl.mjs": "control/initctl-main.ts",
 };
@@ -27,15 +31,26 @@ const GATEWAY_PARTS: Readonly<Record<string, string>> = {
   "gateway-shared.mjs": "supervisor-frames",
 };
 
+/** The verifier for pages, as a module. */
+const BROWSER_VERIFIER = "verify-browser.js";
+/** examples/verify-page, with the verifier in it: one classic script, which browsers load from files too. */
+const VERIFY_PAGE = "verify-page";
+
 /** Bundles every program of PROGRAMS into `directory`, which holds nothing else afterwards. */
 export async function bundlePrograms(root: string, directory: string): Promise<void> {
   await mkdir(directory, { recursive: true });
   for (const name of await readdir(directory)) {
-    if (!Object.hasOwn(PROGRAMS, name) && !Object.hasOwn(GATEWAY_PARTS, name))
+    const isKnown = [PROGRAMS, GATEWAY_PARTS].some((known) => Object.hasOwn(known, name));
+    if (!isKnown && name !== BROWSER_VERIFIER && name !== VERIFY_PAGE)
       await rm(join(directory, name), { recursive: true });
   }
   await Promise.all([
     bundleGateway(root, directory),
+    bundleForBrowsers(root, "attest/browser-entry.ts", {
+      file: join(directory, BROWSER_VERIFIER),
+      format: "esm",
+    }),
+    bundlePage(root, join(directory, VERIFY_PAGE)),
     ...Object.entries(PROGRAMS).map(([name, entry]) => bundleProgram(root, entry, join(directory, name))),
   ]);
 }
@@ -53,6 +68,28 @@ async function bundleGateway(root: string, directory: string): Promise<void> {
   const { output } = await bundle.write({ dir: directory, ...names, format: "esm", minify: true });
   const unknown = output.find(({ fileName }) => !Object.hasOwn(GATEWAY_PARTS, fileName));
   if (unknown !== undefined) throw new Error(`no image gets the gateway's part ${unknown.fileName}`);
+}
+
+async function bundlePage(root: string, directory: string): Promise<void> {
+  const source = join(root, "examples", VERIFY_PAGE);
+  await mkdir(directory, { recursive: true });
+  for (const name of ["index.html", "page.css"]) await copyFile(join(source, name), join(directory, name));
+  const entry = join("examples", VERIFY_PAGE, "page.mjs");
+  await bundleForBrowsers(root, entry, { file: join(directory, "page.js"), format: "iife" });
+}
+
+async function bundleForBrowsers(
+  root: string,
+  entry: string,
+  output: { readonly file: string; readonly format: "esm" | "iife" },
+): Promise<void> {
+  await using bundle = await rolldown({
+    input: join(root, entry),
+    cwd: root,
+    platform: "browser",
+    logLevel: "warn",
+  });
+  await bundle.write({ ...output, minify: true, codeSplitting: false });
 }
 
 async function bundleProgram(root: string, entry: string, file: string): Promise<void> {

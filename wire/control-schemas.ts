@@ -8,6 +8,7 @@ import type { ErrorJson } from "../core/errors.ts";
 import { isErrorCode } from "../core/error-table.ts";
 import type { ArchiveSummary } from "./archive-report.ts";
 import type {
+  AttestationStatus,
   EnclaveStats,
   EnclaveStatus,
   EventEntry,
@@ -55,12 +56,26 @@ export const ServiceStatusSchema = z.object({
 
 export const ServiceListSchema = z.object({ services: z.array(ServiceStatusSchema).max(MAX_SERVICES) });
 
+const Time = z.number().int();
+
+export const AttestationStatusSchema = z.object({
+  pid: Count.nullable(),
+  restarts: Count,
+  state: z.enum(["starting", "ready", "failed"]),
+  reason: z.object({ code: z.string().max(64), message: Text }).nullable(),
+  documentTimeMs: Time.nullable(),
+  clockOffsetMs: Time.nullable(),
+  clockJumps: Count,
+  certificateNotAfterMs: Time.nullable(),
+}) satisfies z.ZodType<AttestationStatus>;
+
 export const EnclaveStatusSchema = z.object({
   name: Name,
   mode: z.enum(["development", "production"]),
   attestation: z.enum(["nitro", "development"]),
   supervisor: z.object({ pid: Count, restarts: Count, previousExit: Text.nullable() }),
   gateway: z.object({ pid: Count.nullable(), restarts: Count }),
+  attestationServer: AttestationStatusSchema,
   isolated: z.boolean(),
   stopping: z.boolean(),
   overridden: z.boolean(),

@@ -6,6 +6,7 @@
  * Errors: HTTP status with a JSON body of core/errors.ts ErrorJson.
  */
 
+import type { AttestationReport } from "./attestation-server.ts";
 import type { TrafficCounts } from "./network-report.ts";
 
 /** See enclave/service-state.ts for the transitions. */
@@ -59,6 +60,12 @@ export interface ServiceStatus {
   readonly limits: readonly LimitStatus[];
 }
 
+/** The attestation server: its process, and what it says about itself. */
+export interface AttestationStatus extends AttestationReport {
+  readonly pid: number | null;
+  readonly restarts: number;
+}
+
 export interface EnclaveStatus {
   readonly name: string;
   readonly mode: "development" | "production";
@@ -71,6 +78,7 @@ export interface EnclaveStatus {
     readonly previousExit: string | null;
   };
   readonly gateway: { readonly pid: number | null; readonly restarts: number };
+  readonly attestationServer: AttestationStatus;
   /** False where every process shares one uid, so services are not kept apart. */
   readonly isolated: boolean;
   readonly stopping: boolean;

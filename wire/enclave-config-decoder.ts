@@ -6,6 +6,7 @@ import { constants } from "node:os";
 
 import { KitError } from "../core/errors.ts";
 import {
+  type BuildIdentity,
   CONFIG_VERSION,
   type EnclaveConfig,
   type Healthcheck,
@@ -16,16 +17,16 @@ import {
 } from "./enclave-config.ts";
 import { decodeEgressConfig } from "./egress-policy.ts";
 import { CAPABILITIES, capabilityNumber } from "./capabilities.ts";
+import { OWN_PROCESSES } from "./own-processes.ts";
 import { LIMIT_KEYS, readLimits } from "./service-limits.ts";
 import { StrictObject } from "./strict-object.ts";
 
 export const MAX_CONFIG_BYTES = 1024 * 1024;
-/** Name under which the gateway's own output is kept; no service may have it. */
-export const GATEWAY_SERVICE = "gateway";
 
 const MAX_SERVICES = 256;
 const MAX_ITEMS = 1024;
 const MAX_TEXT = 128 * 1024;
+const MAX_PEM = 64 * 1024;
 const NAME = /^[a-z0-9][a-z0-9_-]{0,63}$/;
 const ABSOLUTE = /^\//;
 const ID = { minimum: 0, maximum: 4_294_967_294 };
@@ -46,6 +47,7 @@ const SERVICE_KEYS = [
   "limits",
   "capabilities",
   "netlink",
+  "nsm",
 ];
 const CONFIG_KEYS = [
   "version",
@@ -56,6 +58,8 @@ const CONFIG_KEYS = [
   "ingressPorts",
   "egress",
   "logs",
+  "clientCa",
+  "build",
   "singleUser",
 ];
 
@@ -72,6 +76,8 @@ export function decodeEnclaveConfig(bytes: Uint8Array): EnclaveConfig {
     ingressPorts: object.integers("ingressPorts", MAX_ITEMS, PORT),
     egress: decodeEgressConfig(object.raw("egress"), "config.egress", refuse),
     logs: { ship: object.object("logs", ["ship"]).boolean("ship") },
+    clientCa: readClientCa(object),
+    build: readBuild(object.object("build", ["toolkit", "lock"])),
     singleUser: object.boolean("singleUser"),
   };
   checkNames(config.services);
@@ -127,7 +133,18 @@ function readService(value: unknown, place: string): ServiceConfig {
     limits: readLimits(object.object("limits", LIMIT_KEYS), refuse),
     capabilities: object.list("capabilities", CAPABILITIES.length, readCapability),
     ...(object.has("netlink") && object.boolean("netlink") ? { netlink: true as const } : {}),
+    ...(object.has("nsm") && object.boolean("nsm") ? { nsm: true as const } : {}),
   };
+}
+
+/** PEM is read where it is used; here it is text of a bounded length. */
+function readClientCa(object: StrictObject): string | null {
+  return object.raw("clientCa") === null ? null : object.text("clientCa", { maximum: MAX_PEM });
+}
+
+function readBuild(object: StrictObject): BuildIdentity {
+  const lock = object.raw("lock") === null ? null : object.text("lock", { pattern: /^[0-9a-f]{64}$/ });
+  return { toolkit: object.text("toolkit", { maximum: 64 }), lock };
 }
 
 function readCapability(value: unknown, place: string): string {
@@ -200,7 +217,7 @@ function readHealthTest(value: unknown, place: string): HealthTest {
 }
 
 function checkNames(services: readonly ServiceConfig[]): void {
-  const seen = new Set<string>([GATEWAY_SERVICE]);
+  const seen = new Set<string>(OWN_PROCESSES);
   for (const { name } of services) {
     if (seen.has(name)) throw refuse(`config.services: the name ${name} is taken`);
     seen.add(name);

@@ -4,7 +4,7 @@
  */
 import type { EgressConfig } from "./egress-policy.ts";
 
-export const CONFIG_VERSION = 2;
+export const CONFIG_VERSION = 3;
 
 export type DependencyCondition = "service_started" | "service_healthy" | "service_completed_successfully";
 
@@ -86,6 +86,16 @@ export interface ServiceConfig {
   readonly capabilities: readonly string[];
   /** It may list network interfaces, for which programs open NETLINK_ROUTE sockets. */
   readonly netlink?: true;
+  /** It may open /dev/nsm, so it can have documents made that say what it likes. */
+  readonly nsm?: true;
+}
+
+/** By what the image was made. */
+export interface BuildIdentity {
+  /** Version of the toolkit. */
+  readonly toolkit: string;
+  /** SHA-256 of enclave.lock, hex; null: made from what was there. */
+  readonly lock: string | null;
 }
 
 export interface EnclaveConfig {
@@ -99,6 +109,9 @@ export interface EnclaveConfig {
   readonly ingressPorts: readonly number[];
   readonly egress: EgressConfig;
   readonly logs: { readonly ship: boolean };
+  /** Whose certificates clients of the attestation server must show, in PEM; null: any client. */
+  readonly clientCa: string | null;
+  readonly build: BuildIdentity;
   /** The operator allows every service to run under one uid where no more can be had. */
   readonly singleUser: boolean;
 }

@@ -16,7 +16,7 @@ export interface TrafficCounts {
 }
 
 export interface NetworkListener {
-  readonly purpose: "ingress" | "egress" | "resolver" | "http proxy" | "socks proxy";
+  readonly purpose: "ingress" | "attestation" | "egress" | "resolver" | "http proxy" | "socks proxy";
   readonly protocol: "tcp" | "udp";
   readonly address: string;
   readonly port: number;

@@ -24,7 +24,7 @@ export const TrafficCountsSchema = z.object({
 }) satisfies z.ZodType<TrafficCounts>;
 
 const Listener = z.object({
-  purpose: z.enum(["ingress", "egress", "resolver", "http proxy", "socks proxy"]),
+  purpose: z.enum(["ingress", "attestation", "egress", "resolver", "http proxy", "socks proxy"]),
   protocol: z.enum(["tcp", "udp"]),
   address: z.string().max(64),
   port: Port,

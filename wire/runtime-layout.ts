@@ -9,6 +9,8 @@ export const RUNTIME = {
   init: "/opt/enclave/init",
   /** Takes a service's identity, limits and confinement, then becomes its program; static. */
   serviceExec: "/opt/enclave/service-exec",
+  /** Makes /dev/nsm in a development guest; static. */
+  nsmDevice: "/opt/enclave/nsm-device",
   /** Node's executable. */
   node: "/opt/enclave/bin/node",
   /** Addon for Node: AF_VSOCK sockets. */
@@ -22,6 +24,8 @@ export const RUNTIME = {
   /** Loaded by the gateway once ingress listens, and what both have in common. */
   gatewayApi: "/opt/enclave/gateway-api.mjs",
   gatewayShared: "/opt/enclave/gateway-shared.mjs",
+  /** The attestation server. */
+  raServer: "/opt/enclave/ra-server.mjs",
   /** Copies files in and out; the supervisor starts one for each copy. */
   archive: "/opt/enclave/archive.mjs",
   initctl: "/opt/enclave/initctl.mjs",
@@ -45,3 +49,9 @@ export const SUPERVISOR_FD = {
 
 /** uid and gid of the gateway inside the enclave. */
 export const GATEWAY_ID = 64001;
+/** Of the attestation server, which owns /dev/nsm. */
+export const RA_SERVER_ID = 64002;
+/** Of the program that is /dev/nsm in a development enclave. */
+export const NSM_DEVICE_ID = 64003;
+/** Services with `nsm: true` are in this group, which may open /dev/nsm. */
+export const NSM_GROUP = 64004;

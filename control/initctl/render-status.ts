@@ -2,7 +2,13 @@
 import { toPrintable } from "../../core/printable.ts";
 import type { Terminal } from "../../core/terminal.ts";
 import { renderAge, renderBytes, renderDuration, renderTable } from "../../core/text-table.ts";
-import type { EnclaveStatus, LimitStatus, ServiceStatus, ServiceUsage } from "../../wire/control.ts";
+import type {
+  AttestationStatus,
+  EnclaveStatus,
+  LimitStatus,
+  ServiceStatus,
+  ServiceUsage,
+} from "../../wire/control.ts";
 
 const DOTS = { good: "●", waiting: "○", bad: "×" } as const;
 const COLOURS = { good: "green", waiting: "yellow", bad: "red" } as const;
@@ -32,7 +38,7 @@ export function describeState({ state, health }: ServiceStatus): string {
 
 /** The whole enclave: a few lines, then a row for each service. */
 export function renderEnclave(status: EnclaveStatus, terminal: Terminal, nowMs: number): string {
-  const { services, supervisor, gateway } = status;
+  const { services, supervisor, gateway, attestationServer } = status;
   const verdicts = services.map(judge);
   const state = status.stopping ? "stopping" : verdicts.includes("bad") ? "degraded" : "running";
   const colour = state === "running" ? "green" : state === "degraded" ? "red" : "yellow";
@@ -45,8 +51,13 @@ export function renderEnclave(status: EnclaveStatus, terminal: Terminal, nowMs: 
     `   Isolation: ${status.isolated ? "services are kept apart" : "not isolated: all services share one user id"}`,
     `  Supervisor: pid ${supervisor.pid}, restarts ${supervisor.restarts}${previous}`,
     `     Gateway: pid ${gateway.pid ?? "-"}, restarts ${gateway.restarts}`,
+    ` Attestation: ${attestationServer.state}, pid ${attestationServer.pid ?? "-"}, restarts ${attestationServer.restarts}${renderReason(attestationServer)}`,
   ];
   return toPrintable([...lines, "", renderServices(services, terminal, nowMs)].join("\n"));
+}
+
+function renderReason({ reason }: AttestationStatus): string {
+  return reason === null ? "" : `: ${reason.code}: ${reason.message}`;
 }
 
 const HEAD = ["  SERVICE", "STATE", "PID", "SINCE", "RESTARTS", "REASON"];

@@ -5,7 +5,7 @@ import type { EventEntry, LogEntry, LogGap } from "../../wire/control.ts";
 import { renderLogEntry } from "../render-logs.ts";
 import type { GetInitctlContext, InitctlContext } from "./initctl-context.ts";
 import { parseCount, parseDuration } from "./option-parsers.ts";
-import { GATEWAY_SERVICE } from "../../wire/enclave-config-decoder.ts";
+import { isOwnProcess } from "../../wire/own-processes.ts";
 import { pickServices } from "./service-names.ts";
 
 interface LogsFlags {
@@ -32,7 +32,7 @@ export function createLogsCommand(getContext: GetInitctlContext): Command {
 async function runLogs(context: InitctlContext, names: readonly string[], flags: LogsFlags): Promise<void> {
   const { terminal, interrupted } = context;
   const client = await context.connect();
-  const services = names.filter((name) => name !== GATEWAY_SERVICE);
+  const services = names.filter((name) => !isOwnProcess(name));
   if (services.length > 0) pickServices(await client.services(interrupted), services);
   const query = {
     services: names,

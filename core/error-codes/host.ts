@@ -11,6 +11,12 @@ export const HOST_ERRORS = {
     meaning: "A production image cannot be kept within its resources on this machine.",
     hint: "Run as root on a machine with cgroups, or use `mode: development`.",
   },
+  E_BACKEND_NSM: {
+    exit: EXIT.environment,
+    meaning:
+      "A service wants /dev/nsm on a backend that cannot make one: it has no kernel of its own, so no CUSE.",
+    hint: "Use --backend qemu, or let the service ask the attestation server instead.",
+  },
   E_NATIVE_COMPILER: {
     exit: EXIT.environment,
     meaning: "There is no C compiler, or no static C library, to build the native programs with.",

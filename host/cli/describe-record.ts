@@ -1,6 +1,7 @@
 import { formatPortMapping } from "../config/port-mapping.ts";
+import type { PortSpec } from "../config/enclave-spec.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
-import { renderAge, renderTable } from "../../core/text-table.ts";
+import { renderAge, renderDuration, renderTable } from "../../core/text-table.ts";
 
 /** What the backend keeps from this host. Only the hardware keeps anything. */
 function protectionOf({ backend, debug }: EnclaveRecord): "hypervisor" | "none" {
@@ -18,6 +19,10 @@ export function describeBackend({ backend, accelerator }: EnclaveRecord): string
   return accelerator === null ? backend : `${backend} (${accelerator.toUpperCase()})`;
 }
 
+function describePlace({ hostAddress, hostPort }: Omit<PortSpec, "servicePort">): string {
+  return `${hostAddress.includes(":") ? `[${hostAddress}]` : hostAddress}:${hostPort}`;
+}
+
 /** `http://`-less address that a client can use. */
 export function describePort(port: EnclaveRecord["ports"][number]): string {
   return formatPortMapping(port).replace(/:(\d+)$/, " -> $1");
@@ -26,13 +31,17 @@ export function describePort(port: EnclaveRecord["ports"][number]): string {
 export function describeStatus(record: EnclaveRecord, nowMs: number): string {
   const lines = [
     `${record.name}: ${record.state}${record.reason === null ? "" : ` (${record.reason})`}`,
-    `  backend      ${describeBackend(record)}, ${record.mode}, attestation ${record.attestation}`,
+    `  backend      ${describeBackend(record)}, ${record.mode}`,
+    `  attestation  ${describeAttestation(record)}`,
     `  protection   ${describeProtection(record)}`,
     ...describeIsolation(record).map((line) => `  isolation    ${line}`),
     ...describeBrokenLimits(record).map((line) => `  limits       ${line}`),
     ...(record.overridden ? ["  services     overridden by a reload; the image has others"] : []),
     `  image        ${record.image.slice(0, 16)}  from ${record.file}`,
     `  age          ${renderAge(nowMs - record.createdAt)}, runner ${record.runner.pid ?? "-"}`,
+    ...(record.attestationPort === null
+      ? []
+      : [`  attest at    https://${describePlace(record.attestationPort)}`]),
     ...record.ports.map((port) => `  port         ${describePort(port)}`),
   ];
   const rows = record.services.map((service) => [
@@ -44,6 +53,19 @@ export function describeStatus(record: EnclaveRecord, nowMs: number): string {
     service.reason ?? "",
   ]);
   return rows.length === 0 ? lines.join("\n") : `${lines.join("\n")}\n${renderTable(rows)}`;
+}
+
+/** Told by the enclave: `pipeline attest` is what proves something. */
+function describeAttestation({ attestation, attestationServer: server }: EnclaveRecord): string {
+  if (server === null) return attestation;
+  const reason = server.reason === null ? "" : `: ${server.reason.code}: ${server.reason.message}`;
+  const offset = server.clockOffsetMs === null ? "" : `, clock ${renderOffset(server.clockOffsetMs)}`;
+  const jumps = server.clockJumps === 0 ? "" : `, jumped ${server.clockJumps} times`;
+  return `${attestation}, server ${server.state}${reason}${offset}${jumps}`;
+}
+
+function renderOffset(offsetMs: number): string {
+  return `${offsetMs < 0 ? "-" : "+"}${renderDuration(Math.abs(offsetMs))} against the documents`;
 }
 
 function describeProtection(record: EnclaveRecord): string {

@@ -3,6 +3,7 @@ import { Command } from "commander";
 
 import { createCompletionCommand } from "../../control/completion-command.ts";
 import type { GetContext } from "./command-context.ts";
+import { createAttestCommand } from "./attest.ts";
 import { createBuildCommand } from "./build.ts";
 import { createCopyCommand } from "./copy.ts";
 import { createDoctorCommand } from "./doctor.ts";
@@ -26,6 +27,7 @@ import { createTagCommand } from "./tag.ts";
 import { createUpCommand } from "./up.ts";
 import { createValidateCommand } from "./validate.ts";
 import { createVerifyImageCommand } from "./verify-image.ts";
+import { createVerifyCommand } from "./verify.ts";
 
 export interface GlobalFlags {
   readonly stateDir?: string;
@@ -68,6 +70,8 @@ export function createProgram({ version, getContext }: ProgramOptions): Command 
     createNetCommand(getContext),
     createPortsCommand(getContext),
     createPolicyCommand(getContext),
+    createAttestCommand(getContext),
+    createVerifyCommand(getContext),
     createExecCommand(getContext),
     createAttachCommand(getContext),
     createCopyCommand(getContext),

@@ -1,6 +1,7 @@
 /** The whole of enclave.yaml. Unknown keys are errors; keys of later releases are refused by name (later-keys.ts). */
 import { z } from "zod";
 
+import { VSOCK_PORT } from "../../wire/ports.ts";
 import { Egress, EgressProxies } from "./egress-schema.ts";
 import { Bytes } from "./limits-schema.ts";
 import { parsePortMapping } from "./port-mapping.ts";
@@ -81,6 +82,18 @@ const Ports = z
   )
   .max(256);
 
+/** ADDRESS:PORT of the host. The enclave's side of it is fixed. */
+const Publish = z.string().transform((text, context) => {
+  const port = parsePortMapping(`${text}:${VSOCK_PORT.attestation}`);
+  if (port !== undefined) return { hostAddress: port.hostAddress, hostPort: port.hostPort };
+  context.addIssue({
+    code: "custom",
+    message: `${JSON.stringify(text)} is no place to publish: write "127.0.0.1:8443"`,
+    params: { error: "E_CONFIG_PORT" },
+  });
+  return z.NEVER;
+});
+
 const CpuIds = z
   .array(z.number().int().min(0).max(4095))
   .min(1)
@@ -105,7 +118,13 @@ export const EnclaveSchema = z.strictObject({
   ports: Ports.default([]),
   egress: Egress,
   egress_proxies: EgressProxies,
-  attestation: z.strictObject({ provider: z.enum(["nitro", "development"]).optional() }).prefault({}),
+  attestation: z
+    .strictObject({
+      provider: z.enum(["nitro", "development"]).optional(),
+      publish: Publish.optional(),
+      client_ca: HostPath.optional(),
+    })
+    .prefault({}),
   logs: z.strictObject({ ship: z.boolean().optional() }).prefault({}),
   local: z.strictObject({ single_user: z.boolean().default(false) }).prefault({}),
 });

@@ -27,6 +27,8 @@ export interface ServiceSpec {
   /** Names such as CAP_NET_BIND_SERVICE, sorted. */
   readonly capabilities: readonly string[];
   readonly netlink: boolean;
+  /** It may open /dev/nsm. */
+  readonly nsm: boolean;
 }
 
 export interface PortSpec {
@@ -60,6 +62,10 @@ export interface EnclaveSpec {
   readonly services: readonly ServiceSpec[];
   readonly ports: readonly PortSpec[];
   readonly egress: EgressConfig;
+  /** PEM of the authorities of clients of the attestation server; null: any client. */
+  readonly clientCa: string | null;
+  /** Where the host publishes the attestation server; undefined: nowhere. */
+  readonly attestationPort?: Omit<PortSpec, "servicePort">;
   readonly logs: { readonly ship: boolean };
   /** local: { single_user: true } */
   readonly singleUser: boolean;

@@ -5,11 +5,7 @@ import type { YamlFile, YamlPath } from "../../core/yaml-file.ts";
  * Keys of the design that this release does not act on. They are refused by name: a limit or a rule that is read and
  * not enforced would be a lie. `*` stands for any one key.
  */
-const LATER_KEYS: readonly (readonly [YamlPath, string])[] = [
-  [["operators"], "operator certificates"],
-  [["attestation", "publish"], "the attestation server"],
-  [["services", "*", "nsm"], "attestation by services"],
-];
+const LATER_KEYS: readonly (readonly [YamlPath, string])[] = [[["operators"], "operator certificates"]];
 
 /** @throws E_CONFIG_UNSUPPORTED for the first key of a later release that the file uses. */
 export function refuseLaterKeys(file: YamlFile): void {

@@ -5,6 +5,7 @@ import { KitError } from "../../core/errors.ts";
 import { readYamlFile, type YamlFile, type YamlPath } from "../../core/yaml-file.ts";
 import { toLimits } from "./limits-schema.ts";
 import { decodeYaml } from "./decode-yaml.ts";
+import { readClientCa } from "./client-ca.ts";
 import { checkDependencies } from "./dependency-check.ts";
 import { toEgressConfig } from "./egress-spec.ts";
 import { EnclaveSchema, type EnclaveYaml } from "./enclave-schema.ts";
@@ -36,6 +37,8 @@ export async function loadEnclaveSpec(path: string): Promise<EnclaveSpec> {
     services,
     ports: yaml.ports,
     egress: toEgressConfig(yaml, file),
+    clientCa: await readClientCa(yaml, file),
+    ...(yaml.attestation.publish === undefined ? {} : { attestationPort: yaml.attestation.publish }),
     logs: { ship: yaml.logs.ship ?? yaml.mode === "development" },
     singleUser: yaml.local.single_user,
   };
@@ -74,6 +77,7 @@ function toServiceSpec(name: string, service: EnclaveYaml["services"][string]): 
     limits: toLimits(service),
     capabilities: service.cap_add,
     netlink: service.netlink,
+    nsm: service.nsm,
   };
 }
 

@@ -3,13 +3,14 @@ import { constants } from "node:os";
 import { z } from "zod";
 
 import type { Healthcheck, HealthTest, RestartPolicy } from "../../wire/enclave-config.ts";
+import { OWN_PROCESSES } from "../../wire/own-processes.ts";
 import { LIMIT_FIELDS } from "./limits-schema.ts";
 import { Duration } from "./duration-schema.ts";
 
 const MAX_ARGUMENTS = 256;
 
 /** Names under which the output of our own processes is shown. */
-const RESERVED_NAMES = ["console", "gateway", "init", "supervisor"];
+const RESERVED_NAMES: readonly string[] = ["console", "init", "supervisor", ...OWN_PROCESSES];
 
 export const ServiceName = z
   .string()
@@ -149,6 +150,7 @@ export const ServiceSchema = z.strictObject({
   stop_signal: Signal.default("SIGTERM"),
   stop_grace_period: Duration.default(10_000),
   healthcheck: HealthcheckSchema.optional(),
+  nsm: z.boolean().default(false),
   ...LIMIT_FIELDS,
 });
 

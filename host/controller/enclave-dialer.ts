@@ -1,4 +1,4 @@
-/** Connections from the host to the control API of an enclave. */
+/** Connections from the host to the programs of an enclave that listen on vsock. */
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -34,19 +34,33 @@ export async function dialEnclave(stateDir: string, name: string): Promise<Dial>
   if (!isLive(record)) throw notRunning(name, record.state);
   if (record.mode === "production")
     throw new KitError("E_CONTROL_CLOSED", `enclave ${name} runs in production: its control API is closed`);
+  return dialPort(stateDir, name, VSOCK_PORT.control);
+}
+
+/**
+ * Dials the attestation server, in production too, and again for a while where nobody listens yet.
+ * @throws E_HOST_NOT_FOUND, E_HOST_NOT_RUNNING; the dial as that of dialEnclave
+ */
+export async function dialAttestation(stateDir: string, name: string): Promise<Dial> {
+  const record = await inspectEnclave(stateDir, name);
+  if (!isLive(record)) throw notRunning(name, record.state);
+  return dialPort(stateDir, name, VSOCK_PORT.attestation);
+}
+
+function dialPort(stateDir: string, name: string, port: number): Dial {
   const directory = enclavePaths(stateDir, name).vsock;
   return async (signal) => {
     const deadline = withDeadline(signal, RETRY_TIMEOUT_MS);
     for (let attempt = 0; ; attempt += 1) {
       try {
-        return await dialOnce(directory, deadline);
+        return await dialOnce(directory, port, deadline);
       } catch (error) {
         signal.throwIfAborted();
         const now = await findEnclave(stateDir, name);
         if (now === undefined || !isLive(now)) throw notRunning(name, now?.state ?? "gone");
-        if (deadline.aborted) throw unreachable(name, error);
+        if (deadline.aborted) throw unreachable(name, port, error);
         // Another failure than nobody listening does not go away by itself.
-        if (!isNobodyListening(error)) throw unreachable(name, error);
+        if (!isNobodyListening(error)) throw unreachable(name, port, error);
         const pauseMs = backoffDelayMs(RETRY, attempt, Math.random);
         await delay(pauseMs, undefined, { signal: deadline }).catch(() => undefined);
       }
@@ -55,23 +69,23 @@ export async function dialEnclave(stateDir: string, name: string): Promise<Dial>
 }
 
 /** Straight to the enclave's socket where it has one on this host, else by the handshake of hybrid vsock. */
-async function dialOnce(directory: string, signal: AbortSignal): Promise<Socket> {
+async function dialOnce(directory: string, port: number, signal: AbortSignal): Promise<Socket> {
   const guest = join(directory, GUEST_FOLDER);
   try {
-    return await openSocket({ path: join(guest, String(VSOCK_PORT.control)), allowHalfOpen: true }, signal);
+    return await openSocket({ path: join(guest, String(port)), allowHalfOpen: true }, signal);
   } catch (error) {
     const hasNoGuest = isErrno(error, "ENOENT") || isErrno(error, "EACCES");
     if (!hasNoGuest) throw error;
-    return await shakeHands(join(directory, HOST_SOCKET), signal);
+    return await shakeHands(join(directory, HOST_SOCKET), port, signal);
   }
 }
 
 /** A port on which nobody listens is told by the end of the connection. */
-async function shakeHands(path: string, signal: AbortSignal): Promise<Socket> {
+async function shakeHands(path: string, port: number, signal: AbortSignal): Promise<Socket> {
   const socket = await openSocket({ path, allowHalfOpen: true }, signal);
   socket.on("error", () => socket.destroy()); // between two readers nobody else would hear of it
   try {
-    socket.write(encodeConnect(VSOCK_PORT.control));
+    socket.write(encodeConnect(port));
     const { line, rest } = await readLine(socket, MAX_HANDSHAKE_BYTES, signal);
     decodeOk(line);
     if (rest.length > 0) socket.unshift(rest);
@@ -91,6 +105,7 @@ function notRunning(name: string, state: string): KitError {
   return new KitError("E_HOST_NOT_RUNNING", `enclave ${name} does not run: it is ${state}`);
 }
 
-function unreachable(name: string, cause: unknown): KitError {
-  return new KitError("E_BACKEND_CONNECT", `the control API of enclave ${name} does not answer`, { cause });
+function unreachable(name: string, port: number, cause: unknown): KitError {
+  const what = port === VSOCK_PORT.control ? "control API" : "attestation server";
+  return new KitError("E_BACKEND_CONNECT", `the ${what} of enclave ${name} does not answer`, { cause });
 }

@@ -14,7 +14,7 @@ import {
 } from "../../rbuilds/image/build-image.ts";
 import { encodeProvenance } from "../../rbuilds/image/provenance.ts";
 import { digestToolkit, type ToolkitFiles } from "../../rbuilds/image/toolkit-files.ts";
-import type { EnclaveLock } from "../../rbuilds/lock/enclave-lock.ts";
+import { type EnclaveLock, lockDigest } from "../../rbuilds/lock/enclave-lock.ts";
 import { compareLocks } from "../../rbuilds/lock/lock-difference.ts";
 import { lockPath, readLockFile, requireCurrent, writeLockFile } from "../../rbuilds/lock/lock-file.ts";
 import { lockOwnParts, makeLock } from "../../rbuilds/lock/make-lock.ts";
@@ -102,7 +102,14 @@ async function resolveLock(toolkit: Toolkit, options: LockOptions): Promise<Encl
 export async function buildImageFile(toolkit: Toolkit, options: FileBuildOptions): Promise<BuiltFile> {
   const { spec, lock, output, signing } = options;
   const { mode, attestation } = spec;
-  const request = { assemble: assembleRequest(spec), lock, mode, attestation, signing, output };
+  const request = {
+    assemble: assembleRequest(spec, lockDigest(lock)),
+    lock,
+    mode,
+    attestation,
+    signing,
+    output,
+  };
   const image = await buildEnclaveImage(request, await imageOptions(toolkit, options));
   const configuration = await readFile(spec.file);
   const configurationDigest = createHash("sha256").update(configuration).digest("hex");
@@ -117,7 +124,7 @@ export async function assembleForImage(
 ): Promise<BuiltImage> {
   const { spec, lock, signing } = options;
   const { mode, attestation } = spec;
-  const request = { assemble: assembleRequest(spec), lock, mode, attestation, signing };
+  const request = { assemble: assembleRequest(spec, lockDigest(lock)), lock, mode, attestation, signing };
   return await assembleEnclaveImage(request, await imageOptions(toolkit, options));
 }
 

@@ -8,6 +8,7 @@ import type { LockedPackage } from "../../rbuilds/locked-package.ts";
 import type { BundledFiles } from "../../rbuilds/runtime.ts";
 import type { EnclaveSpec } from "../config/enclave-spec.ts";
 import { toEnclaveConfig } from "../image/enclave-config.ts";
+import { VERSION } from "../version.ts";
 import type { Toolkit } from "./toolkit.ts";
 
 export interface ImageBuildOptions {
@@ -25,7 +26,7 @@ export async function buildImage(
   toolkit: Toolkit,
   { spec, signal, onProgress }: ImageBuildOptions,
 ): Promise<BuiltImage> {
-  return await assembleImage(assembleRequest(spec), {
+  return await assembleImage(assembleRequest(spec, null), {
     cacheDir: toolkit.cacheDir,
     lockDir: join(toolkit.stateDir, "locks"),
     architecture: toolkit.architecture,
@@ -34,6 +35,7 @@ export async function buildImage(
       ...bundles(toolkit),
       init: join(toolkit.nativeDir, "init"),
       serviceExec: join(toolkit.nativeDir, "service-exec"),
+      nsmDevice: join(toolkit.nativeDir, "nsm-device"),
       initctlProgram: join(toolkit.nativeDir, "initctl"),
       addon: join(toolkit.nativeDir, "vsock.node"),
     },
@@ -44,14 +46,16 @@ export async function buildImage(
   });
 }
 
-export function assembleRequest(spec: EnclaveSpec): AssembleRequest {
+/** @param lock SHA-256 of the lock that every input comes from, null where there is none */
+export function assembleRequest(spec: EnclaveSpec, lock: string | null): AssembleRequest {
   // Everything that may show in the configuration: a key that is left out here would be measured as it was before.
-  const { file: _file, image, resources: _resources, ...configurationInput } = spec;
+  const { file: _file, image, resources: _resources, attestationPort: _port, ...measured } = spec;
+  const build = { toolkit: VERSION, lock };
   return {
     image,
     hostname: spec.name,
-    configurationInput,
-    configure: async (facts) => await toEnclaveConfig(spec, facts),
+    configurationInput: { ...measured, build },
+    configure: async (facts) => await toEnclaveConfig(spec, facts, build),
   };
 }
 
@@ -64,6 +68,7 @@ export function bundles(toolkit: Toolkit): BundledFiles {
     gateway: file("gateway.mjs"),
     gatewayApi: file("gateway-api.mjs"),
     gatewayShared: file("gateway-shared.mjs"),
+    raServer: file("ra-server.mjs"),
     archive: file("archive.mjs"),
     initctl: file("initctl.mjs"),
   };

@@ -11,7 +11,7 @@ import { KitError } from "../../core/errors.ts";
 import type { BackendName } from "../backends/machine-plan.ts";
 import type { EnclaveSpec, PortSpec } from "../config/enclave-spec.ts";
 import { encodeStopRequest, type RunRequest } from "../runner/run-request.ts";
-import { enclavePaths } from "../state/enclave-paths.ts";
+import { authorityFolder, enclavePaths } from "../state/enclave-paths.ts";
 import { identifyProcess, type ProcessIdentity } from "../../core/process-identity.ts";
 import { type EnclaveRecord, RECORD_VERSION } from "../state/enclave-record.ts";
 import { lockName } from "../state/name-lock.ts";
@@ -72,6 +72,9 @@ export async function startEnclave(toolkit: Toolkit, options: UpOptions): Promis
       machine: await machine.place(enclavePaths(toolkit.stateDir, options.name).boot),
       ports: options.ports,
       egress: image.config.egress,
+      attestationPort: options.spec.attestationPort ?? null,
+      registers: machine.registers,
+      authority: authorityFolder(toolkit.stateDir),
       stopTimeoutMs: stopTimeoutMs(image.config.services),
       foreground: options.foreground,
     };
@@ -125,6 +128,7 @@ function firstRecord(
     isolated: null,
     runner: { pid: null, startTicks: null },
     ports,
+    attestationPort: spec.attestationPort ?? null,
     services: image.config.services.map((service) => ({
       name: service.name,
       state: "unknown",
@@ -137,6 +141,7 @@ function firstRecord(
     })),
     supervisor: { restarts: 0 },
     gateway: { restarts: 0 },
+    attestationServer: null,
     limits: [],
     image: image.digest,
     imageFiles: image.filesDigest,

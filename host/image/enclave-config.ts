@@ -2,13 +2,14 @@
 import { KitError } from "../../core/errors.ts";
 import type { ImageFacts } from "../../rbuilds/image-facts.ts";
 import {
+  type BuildIdentity,
   CONFIG_VERSION,
   type EnclaveConfig,
   type ServiceConfig,
   type ServiceUser,
 } from "../../wire/enclave-config.ts";
 import { describeSharing } from "../../wire/isolation.ts";
-import { RUNTIME } from "../../wire/runtime-layout.ts";
+import { NSM_GROUP, RUNTIME } from "../../wire/runtime-layout.ts";
 import { assignUsers } from "./assigned-user.ts";
 import type { EnclaveSpec, ServiceSpec } from "../config/enclave-spec.ts";
 
@@ -18,7 +19,11 @@ const DEFAULT_PATH = `/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 /** As the USER of an image, with or without a group. */
 const ROOT = /^(?:root|0+)(?::.*)?$/;
 
-export async function toEnclaveConfig(spec: EnclaveSpec, facts: ImageFacts): Promise<EnclaveConfig> {
+export async function toEnclaveConfig(
+  spec: EnclaveSpec,
+  facts: ImageFacts,
+  build: BuildIdentity,
+): Promise<EnclaveConfig> {
   const specs = spec.services.length > 0 ? spec.services : [defaultService(spec.name)];
   const ports = new Set(spec.ports.map((port) => port.servicePort));
   const userless = specs.filter((service) => userOf(service, facts) === undefined);
@@ -38,6 +43,8 @@ export async function toEnclaveConfig(spec: EnclaveSpec, facts: ImageFacts): Pro
     ingressPorts: [...ports].sort((a, b) => a - b),
     egress: spec.egress,
     logs: spec.logs,
+    clientCa: spec.clientCa,
+    build,
     singleUser: spec.singleUser,
   };
 }
@@ -76,6 +83,7 @@ function defaultService(name: string): ServiceSpec {
     limits: {},
     capabilities: [],
     netlink: false,
+    nsm: false,
   };
 }
 
@@ -85,7 +93,7 @@ function toServiceConfig(service: ServiceSpec, facts: ImageFacts, user: ServiceU
     command: commandOf(service, facts),
     environment: { PATH: DEFAULT_PATH, ...facts.defaults.env, ...service.environment },
     workingDir: service.workingDir ?? facts.defaults.workingDir ?? "/",
-    user,
+    user: service.nsm ? { ...user, groups: [...user.groups, NSM_GROUP].sort((a, b) => a - b) } : user,
     dependsOn: service.dependsOn,
     restart: service.restart,
     stopSignal: service.stopSignal,
@@ -94,6 +102,7 @@ function toServiceConfig(service: ServiceSpec, facts: ImageFacts, user: ServiceU
     limits: service.limits,
     capabilities: service.capabilities,
     ...(service.netlink ? { netlink: true } : {}),
+    ...(service.nsm ? { nsm: true } : {}),
   };
 }
 

@@ -19,10 +19,16 @@ export interface NetworkSideOptions {
   readonly ports: readonly PortSpec[];
   readonly egress: EgressConfig;
   readonly log: Log;
+  /** Where the attestation server is published; null: nowhere. */
+  readonly attestationPort: Omit<PortSpec, "servicePort"> | null;
+  readonly dialAttestation: (signal: AbortSignal) => Promise<Duplex>;
   /** Connects to the ingress port of the enclave. */
   readonly dialIngress: (signal: AbortSignal) => Promise<Duplex>;
   /** The listeners have changed. */
-  readonly onPorts: (ports: readonly PortSpec[]) => void;
+  readonly onPorts: (
+    ports: readonly PortSpec[],
+    attestationPort: Omit<PortSpec, "servicePort"> | null,
+  ) => void;
   /** Ends every connection. */
   readonly signal: AbortSignal;
 }
@@ -41,6 +47,7 @@ export class NetworkSide implements AsyncDisposable {
   /** Service ports that the image publishes. */
   readonly #published: ReadonlySet<number>;
   #open: readonly OpenPort[] = [];
+  #attestation: IngressListener | undefined;
   #rules: EgressConfig;
   #isDraining = false;
   #last: Promise<unknown> = Promise.resolve();
@@ -70,6 +77,7 @@ export class NetworkSide implements AsyncDisposable {
     side.#open = opened.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
     const failed = opened.find((result) => result.status === "rejected");
     if (failed !== undefined) throw failed.reason;
+    if (options.attestationPort !== null) await side.#publishAttestation(options.attestationPort);
     side.#tell();
     opening.move();
     return side;
@@ -93,7 +101,7 @@ export class NetworkSide implements AsyncDisposable {
   }
 
   report(): NetworkReport {
-    return this.#ledger.report(null, this.#open.map(describeListener));
+    return this.#ledger.report(null, [...this.#open.map(describeListener), ...this.#describeAttestation()]);
   }
 
   /** @throws E_PORT_NOT_PUBLISHED, E_PORT_LIMIT, E_HOST_PORT_IN_USE, E_HOST_PORT_REFUSED */
@@ -130,11 +138,13 @@ export class NetworkSide implements AsyncDisposable {
   drain(): void {
     this.#isDraining = true;
     for (const { listener } of this.#open) listener.drain();
+    this.#attestation?.drain();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([
       ...this.#open.map(async ({ listener }) => await listener[Symbol.asyncDispose]()),
+      this.#attestation?.[Symbol.asyncDispose](),
       this.#egress[Symbol.asyncDispose](),
     ]);
     this.#ledger[Symbol.dispose]();
@@ -146,6 +156,26 @@ export class NetworkSide implements AsyncDisposable {
     return { port: { ...port, hostPort: listener.hostPort }, listener };
   }
 
+  /** Where the attestation server is published, with the port that was free. */
+  get attestationPort(): Omit<PortSpec, "servicePort"> | null {
+    const { attestationPort: place } = this.#options;
+    if (place === null || this.#attestation === undefined) return null;
+    return { hostAddress: place.hostAddress, hostPort: this.#attestation.hostPort };
+  }
+
+  #describeAttestation(): NetworkListener[] {
+    const place = this.attestationPort;
+    if (place === null) return [];
+    const { hostAddress: address, hostPort: port } = place;
+    return [{ purpose: "attestation", protocol: "tcp", address, port }];
+  }
+
+  async #publishAttestation(place: Omit<PortSpec, "servicePort">): Promise<void> {
+    const { dialAttestation: dial, signal } = this.#options;
+    const own = { servicePort: null, dial, signal, ledger: this.#ledger };
+    this.#attestation = await openIngressListener({ ...place, ...own });
+  }
+
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const mine = this.#last.then(work);
     this.#last = mine.catch(() => undefined);
@@ -153,7 +183,7 @@ export class NetworkSide implements AsyncDisposable {
   }
 
   #tell(): void {
-    this.#options.onPorts(this.ports);
+    this.#options.onPorts(this.ports, this.attestationPort);
   }
 }
 

@@ -1,3 +1,4 @@
+import type { RegisterSource } from "../attestation/image-registers.ts";
 import type { MachinePlan } from "../backends/machine-plan.ts";
 import type { EgressConfig } from "../../wire/egress-policy.ts";
 import type { PortSpec } from "../config/enclave-spec.ts";
@@ -11,6 +12,12 @@ export interface RunRequest {
   readonly ports: readonly PortSpec[];
   /** The host's own copy of the rules. */
   readonly egress: EgressConfig;
+  /** Where the host publishes the attestation server; null: nowhere. */
+  readonly attestationPort: Omit<PortSpec, "servicePort"> | null;
+  /** What the machine is measured to be. */
+  readonly registers: RegisterSource;
+  /** Folder of the development authority. */
+  readonly authority: string;
   /** Time that an ordered stop may take, in ms. */
   readonly stopTimeoutMs: number;
   /** The runner ends when the command that started it does. */

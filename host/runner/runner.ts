@@ -14,6 +14,7 @@ import type { EnclavePaths } from "../state/enclave-paths.ts";
 import type { EnclaveRecord } from "../state/enclave-record.ts";
 import type { FollowerOptions } from "./control-follower.ts";
 import { describeCondition, type EnclaveFacts, isSettled } from "./enclave-condition.ts";
+import { DevelopmentNsmSide } from "./development-nsm-side.ts";
 import { answerHeartbeat, receiveInitLine } from "./host-ports.ts";
 import { LineGatherer } from "./line-gatherer.ts";
 import { LogWriter } from "./log-writer.ts";
@@ -87,6 +88,7 @@ export class Runner {
     const machine = owned.use(await this.#openMachine(ended.signal));
     keeper.update({ limits: machine.limits });
     if (request.record.mode === "production") assertLimits(machine);
+    await this.#openNsm(machine, ended.signal);
     const network = owned.use(await this.#openNetwork(machine, ended.signal));
     this.#network = network;
     const logs = owned.use(await LogWriter.open(paths.logs));
@@ -125,6 +127,16 @@ export class Runner {
     return machine;
   }
 
+  /** Only images that say `attestation: development` ever dial it. */
+  async #openNsm(machine: Machine, signal: AbortSignal): Promise<void> {
+    const { record, registers, authority } = this.#options.request;
+    if (record.attestation !== "development") return;
+    const { name, createdAt } = record;
+    const { log } = this.#options;
+    const nsm = new DevelopmentNsmSide({ name, createdAt, authority, registers, log, signal });
+    await machine.onConnect(VSOCK_PORT.developmentNsm, (socket) => nsm.accept(socket));
+  }
+
   async #openNetwork(machine: Machine, signal: AbortSignal): Promise<NetworkSide> {
     const { request, keeper, log } = this.#options;
     await using opening = new AsyncDisposableStack();
@@ -133,8 +145,10 @@ export class Runner {
         ports: request.ports,
         egress: request.egress,
         log,
+        attestationPort: request.attestationPort,
+        dialAttestation: async (deadline) => await machine.connect(VSOCK_PORT.attestation, deadline),
         dialIngress: async (deadline) => await machine.connect(VSOCK_PORT.ingress, deadline),
-        onPorts: (ports) => keeper.update({ ports }),
+        onPorts: (ports, attestationPort) => keeper.update({ ports, attestationPort }),
         signal,
       }),
     );
@@ -232,6 +246,7 @@ export class Runner {
             services: status.services,
             supervisor: { restarts: status.supervisor.restarts },
             gateway: status.gateway,
+            attestationServer: status.attestationServer,
           };
     this.#options.keeper.update({ ...told, ...describeCondition(this.#facts), ...this.#endedServices() });
   }

@@ -1,6 +1,12 @@
 /** Decoders for what an enclave tells its runner, by hand: the runner stays small, and believes nothing. */
 import { KitError } from "../../core/errors.ts";
-import type { HealthName, LimitName, LimitStatus, ServiceStateName } from "../../wire/control.ts";
+import type {
+  AttestationStatus,
+  HealthName,
+  LimitName,
+  LimitStatus,
+  ServiceStateName,
+} from "../../wire/control.ts";
 import type { ServiceRecord } from "../state/enclave-record.ts";
 import type { HostLogEntry } from "./log-writer.ts";
 import { toOneLine } from "./one-line.ts";
@@ -8,6 +14,7 @@ import { toOneLine } from "./one-line.ts";
 const STATES: readonly ServiceStateName[] = ["waiting", "starting", "running", "stopping", "exited", "failed", "backoff", "crash_loop", "stopped", "blocked"]; // prettier-ignore
 const HEALTHS: readonly HealthName[] = ["none", "starting", "healthy", "unhealthy"];
 const LIMITS: readonly LimitName[] = ["memory", "pids", "cpus", "cpu_time", "run_time", "output"];
+const ATTESTATION_STATES = ["starting", "ready", "failed"] as const;
 const MAX_SERVICES = 1024;
 const MAX_TEXT = 1024;
 
@@ -17,6 +24,7 @@ export interface ToldStatus {
   readonly overridden: boolean;
   readonly supervisor: { readonly restarts: number; readonly previousExit: string | null };
   readonly gateway: { readonly restarts: number };
+  readonly attestationServer: AttestationStatus;
   readonly services: readonly ServiceRecord[];
 }
 
@@ -38,8 +46,29 @@ export function decodeStatus(value: unknown): ToldStatus {
       previousExit: textOrNull(supervisor["previousExit"]),
     },
     gateway: { restarts: count(gateway["restarts"]) },
+    attestationServer: decodeAttestation(fieldsOf(status["attestationServer"], "attestationServer")),
     services: services.map((service: unknown) => decodeService(fieldsOf(service, "service"))),
   };
+}
+
+function decodeAttestation(status: Fields): AttestationStatus {
+  const { pid, reason } = status;
+  const state = ATTESTATION_STATES.find((one) => one === status["state"]);
+  if (state === undefined) throw refusal("state of the attestation server");
+  return {
+    pid: pid === null ? null : count(pid),
+    restarts: count(status["restarts"]),
+    state,
+    reason: reason === null ? null : decodeReason(fieldsOf(reason, "reason")),
+    documentTimeMs: timeOrNull(status["documentTimeMs"]),
+    clockOffsetMs: timeOrNull(status["clockOffsetMs"]),
+    clockJumps: count(status["clockJumps"]),
+    certificateNotAfterMs: timeOrNull(status["certificateNotAfterMs"]),
+  };
+}
+
+function decodeReason(reason: Fields): AttestationStatus["reason"] {
+  return { code: text(reason["code"]), message: text(reason["message"]) };
 }
 
 function decodeService(service: Fields): ServiceRecord {
@@ -93,6 +122,12 @@ function fieldsOf(value: unknown, what: string): Fields {
 
 function count(value: unknown): number {
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) throw refusal("a number");
+  return value;
+}
+
+function timeOrNull(value: unknown): number | null {
+  if (value === null) return null;
+  if (typeof value !== "number" || !Number.isSafeInteger(value)) throw refusal("a time");
   return value;
 }
 

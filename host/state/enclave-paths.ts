@@ -21,6 +21,11 @@ export function enclavesFolder(stateDir: string): string {
   return join(stateDir, "enclaves");
 }
 
+/** Where the authority of the development NSM keeps its key: one for each user. */
+export function authorityFolder(stateDir: string): string {
+  return join(stateDir, "development-authority");
+}
+
 export function enclavePaths(stateDir: string, name: string): EnclavePaths {
   const directory = join(enclavesFolder(stateDir), name);
   return {

@@ -1,6 +1,6 @@
 /** What is known of an enclave: written by its runner, read by everything else, and what `status --json` prints. */
 import type { ErrorJson } from "../../core/errors.ts";
-import type { HealthName, LimitStatus, ServiceStateName } from "../../wire/control.ts";
+import type { AttestationStatus, HealthName, LimitStatus, ServiceStateName } from "../../wire/control.ts";
 import type { BackendName } from "../backends/machine-plan.ts";
 import type { PortSpec } from "../config/enclave-spec.ts";
 
@@ -43,11 +43,15 @@ export interface EnclaveRecord {
   readonly isolated: boolean | null;
   readonly runner: { readonly pid: number | null; readonly startTicks: number | null };
   readonly ports: readonly PortSpec[];
+  /** Where the attestation server is published; null: nowhere. */
+  readonly attestationPort: Omit<PortSpec, "servicePort"> | null;
   /** Of the whole enclave. */
   readonly limits: readonly LimitStatus[];
   readonly services: readonly ServiceRecord[];
   readonly supervisor: { readonly restarts: number };
   readonly gateway: { readonly restarts: number };
+  /** Null until the enclave tells, and always where its control API is closed. */
+  readonly attestationServer: AttestationStatus | null;
   /** Digest of the image's manifest. */
   readonly image: string;
   /** Digest of its files without the configuration, which a reload may replace. */

@@ -4,6 +4,7 @@ import { link, mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { z } from "zod";
 
 import { isErrorCode } from "../../core/error-table.ts";
+import { AttestationStatusSchema } from "../../wire/control-schemas.ts";
 import { isErrno, KitError } from "../../core/errors.ts";
 import { BACKEND_NAMES } from "../backends/machine-plan.ts";
 import { enclavePaths, enclavesFolder } from "./enclave-paths.ts";
@@ -35,6 +36,7 @@ const RecordSchema = z.strictObject({
   isolated: z.boolean().nullable(),
   runner: z.strictObject({ pid: Count.nullable(), startTicks: Count.nullable() }),
   ports: z.array(z.strictObject({ hostAddress: z.string(), hostPort: Count, servicePort: Count })),
+  attestationPort: z.strictObject({ hostAddress: z.string(), hostPort: Count }).nullable(),
   limits: z.array(LimitSchema),
   services: z.array(
     z.strictObject({
@@ -50,6 +52,7 @@ const RecordSchema = z.strictObject({
   ),
   supervisor: z.strictObject({ restarts: Count }),
   gateway: z.strictObject({ restarts: Count }),
+  attestationServer: AttestationStatusSchema.nullable(),
   image: z.string(),
   imageFiles: z.string(),
   overridden: z.boolean(),

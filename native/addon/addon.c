@@ -1,13 +1,14 @@
 /*
- * What Node cannot do by itself: AF_VSOCK sockets, descriptors over sockets, shared memory, eventfds. native/addon.ts
- * says what each function takes, gives and throws. Each does one system call or little more; whoever owns a descriptor
- * or a mapping is a matter of the callers.
+ * What Node cannot do by itself: AF_VSOCK sockets, descriptors over sockets, shared memory, eventfds, the security
+ * module. native/addon.ts says what each function takes, gives and throws. Each does one system call or little more;
+ * whoever owns a descriptor or a mapping is a matter of the callers.
  */
 #include <node_api.h>
 
 #include "events.h"
 #include "memory.h"
 #include "messages.h"
+#include "nsm.h"
 #include "redirected.h"
 #include "sockets.h"
 
@@ -28,7 +29,7 @@ NAPI_MODULE_INIT()
         METHOD("unmap", unmap),                  METHOD("eventfd", create_eventfd),
         METHOD("signalEventfd", signal_eventfd), METHOD("readEventfd", read_eventfd),
         METHOD("watchReadable", watch_readable), METHOD("watchWritable", watch_writable),
-        METHOD("originalDestination", original_destination),
+        METHOD("originalDestination", original_destination), METHOD("nsmRequest", nsm_request),
     };
     napi_define_properties(env, exports, sizeof methods / sizeof methods[0], methods);
     return exports;

@@ -1,7 +1,7 @@
 /*
  * Constants that C and TypeScript share: wire/runtime-layout.ts, wire/ports.ts, wire/init-line.ts,
- * wire/hybrid-vsock.ts and wire/egress-addresses.ts hold the same values, and test/native/constants.test.ts compares
- * them by parsing this file.
+ * wire/hybrid-vsock.ts, wire/egress-addresses.ts and wire/nsm/nsm-limits.ts hold the same values, and
+ * test/native/constants.test.ts compares them by parsing this file.
  * One constant a line, no arithmetic: the parser understands only that.
  */
 #ifndef ENCLAVE_LAYOUT_H
@@ -23,6 +23,11 @@
 #define PORT_HEARTBEAT 9000
 #define PORT_INIT_REPORT 9003
 #define HEARTBEAT_BYTE 0xb7
+
+/* Port on the host of the development NSM, and what a Nitro Security Module takes and gives. */
+#define PORT_DEVELOPMENT_NSM 9002
+#define NSM_REQUEST_MAX_BYTES 0x1000
+#define NSM_RESPONSE_MAX_BYTES 0x3000
 
 /* Descriptors. */
 #define SUPERVISOR_FD_VSOCK_DIRECTORY 3

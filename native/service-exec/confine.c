@@ -1,7 +1,7 @@
 /*
  * The service's own view of the file system. Same root, same user namespace, but a mount namespace of its own in which
  *
- *   /dev           holds what every program may expect and no other device
+ *   /dev           holds what every program may expect and no other device; /dev/nsm where it is asked for
  *   /sys           and the kernel's switches in /proc are read-only
  *   /proc          does not show memory, keys and timers of the whole machine
  *   /run/enclave   is empty: the supervisor's sockets and pipes are not for services
@@ -73,6 +73,6 @@ static bool cover_run(const char **subject)
 bool confine(struct request *request)
 {
     const char **subject = &request->subject;
-    return !request->confine || (enter_namespace(subject) && replace_devices(subject) && protect_kernel(subject) &&
-                                 mask_files(subject) && cover_run(subject));
+    return !request->confine || (enter_namespace(subject) && replace_devices(request->nsm, subject) &&
+                                 protect_kernel(subject) && mask_files(subject) && cover_run(subject));
 }

@@ -1,6 +1,6 @@
 /*
  * A minimal /dev. A user namespace cannot make device nodes, so the machine's own are bound: opened before the new
- * file system covers them, and bound from their descriptors.
+ * file system covers them, and bound from their descriptors. The security module is bound only for who asks for it.
  */
 #include "devices.h"
 
@@ -11,11 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NODE_COUNT 6
+#define NODE_COUNT 7
+#define COMMON_COUNT 6
 #define TERMINALS "newinstance,ptmxmode=0666,mode=0620"
 
 static const char *const NODES[NODE_COUNT] = {"/dev/null",   "/dev/zero",    "/dev/full",
-                                              "/dev/random", "/dev/urandom", "/dev/tty"};
+                                              "/dev/random", "/dev/urandom", "/dev/tty",
+                                              "/dev/nsm"};
 
 static const struct {
     const char *target;
@@ -92,11 +94,11 @@ static bool make_links(const char **subject)
     return true;
 }
 
-bool replace_devices(const char **subject)
+bool replace_devices(bool nsm, const char **subject)
 {
     int nodes[NODE_COUNT];
     for (size_t i = 0; i < NODE_COUNT; i++)
-        nodes[i] = open_node(NODES[i]);
+        nodes[i] = i < COMMON_COUNT || nsm ? open_node(NODES[i]) : -1;
     *subject = "/dev";
     return mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=64k") == 0 &&
            bind_nodes(nodes, subject) && mount_terminals(subject) && mount_memory(subject) && make_links(subject);

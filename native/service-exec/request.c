@@ -3,7 +3,7 @@
  *
  *   service-exec --uid N --gid N [--groups a,b,c] --cwd DIR [--no-setid]
  *                [--cgroup DIR]... [--rlimit NAME=SOFT:HARD]... [--cap NUMBER]... [--oom-score N]
- *                [--confine] [--seccomp FILE] [--tty] -- PROG ARG...
+ *                [--confine [--nsm]] [--seccomp FILE] [--tty] -- PROG ARG...
  *
  * Everything is explicit: a missing --uid is refused rather than read as root, and no capability is kept unasked.
  */
@@ -129,6 +129,8 @@ static bool read_switch(const char *name, struct request *request)
         request->set_identity = false;
     else if (strcmp(name, "--confine") == 0)
         request->confine = true;
+    else if (strcmp(name, "--nsm") == 0)
+        request->nsm = true;
     else if (strcmp(name, "--tty") == 0)
         request->terminal = true;
     else

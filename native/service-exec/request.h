@@ -41,6 +41,8 @@ struct request {
     /* Decimal text for oom_score_adj; NULL leaves it as it is. */
     const char *oom_score;
     bool confine;
+    /* A confined service sees /dev/nsm; whether it may open it, the node's mode says. */
+    bool nsm;
     /* NULL: no filter. */
     const char *filter_path;
     struct sock_filter filter[MAX_FILTER];

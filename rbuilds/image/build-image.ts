@@ -137,6 +137,7 @@ async function openRuntime(build: Build, compiling: CompileOptions): Promise<Run
     node: blobs.path(node.digest),
     init: blobs.path(programs.init.digest),
     serviceExec: blobs.path(programs.serviceExec.digest),
+    nsmDevice: blobs.path(programs.nsmDevice.digest),
     initctlProgram: blobs.path(programs.initctl.digest),
     addon: blobs.path(programs.addon.digest),
   };

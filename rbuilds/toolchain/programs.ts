@@ -10,6 +10,7 @@ export interface ImagePrograms {
   readonly init: StoredBlob;
   readonly initctl: StoredBlob;
   readonly serviceExec: StoredBlob;
+  readonly nsmDevice: StoredBlob;
   readonly addon: StoredBlob;
 }
 
@@ -24,7 +25,7 @@ export interface ProgramSources {
   readonly nodeHeaders: string;
 }
 
-const PROGRAMS = ["init", "initctl", "service-exec"] as const;
+const PROGRAMS = ["init", "initctl", "nsm-device", "service-exec"] as const;
 const ADDON = "addon";
 const RESULTS = [...PROGRAMS, ADDON] as const;
 const HEADERS = "node-headers";
@@ -66,6 +67,7 @@ export async function openImagePrograms(
     init: result("init"),
     initctl: result("initctl"),
     serviceExec: result("service-exec"),
+    nsmDevice: result("nsm-device"),
     addon: result(ADDON),
   };
 }

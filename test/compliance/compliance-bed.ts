@@ -123,10 +123,13 @@ export class ComplianceEnclave implements AsyncDisposable {
   }
 
   /** Runs a program as a child of the `probe` service of the walls fixture. */
-  async runInService(
-    ...words: string[]
-  ): Promise<{ readonly status: number | null; readonly output: string }> {
-    const address = `http://127.0.0.1:${this.hostPort(8080)}/`;
+  async runInService(...words: string[]): Promise<z.infer<typeof ServiceRun>> {
+    return await this.runProbe(8080, ...words);
+  }
+
+  /** Runs a program as a child of the service that listens at the port with probe.js. */
+  async runProbe(servicePort: number, ...words: string[]): Promise<z.infer<typeof ServiceRun>> {
+    const address = `http://127.0.0.1:${this.hostPort(servicePort)}/`;
     const request = { method: "POST", body: JSON.stringify(words), signal: AbortSignal.timeout(WAIT_MS) };
     return ServiceRun.parse(await (await fetch(address, request)).json());
   }

@@ -45,10 +45,46 @@ describe.each(BACKENDS.filter((backend) => whyLacking(backend, "users") === unde
       }
     });
 
+    test("attest fails for want of a device, says so, and nothing else vouches for the image", async () => {
+      const refused = await waitFor(
+        "the reason",
+        async () => {
+          const result = await enclave.run("attest", "production");
+          return result.stderr.includes("E_NSM_NO_DEVICE") ? result : undefined;
+        },
+        WAIT_MS,
+      );
+      expect(refused.status).toBe(3);
+      expect(refused.stderr).toContain("E_EVIDENCE_MISSING");
+      expect(refused.stderr).toContain("/dev/nsm");
+    });
+
     test("stop ends it, and nothing is left", async () => {
       await enclave.bed.succeed("stop", "production");
       expect(await enclave.status()).toMatchObject({ state: "stopped", runner: { pid: null } });
       expect(await enclave.remains()).toEqual([]);
+    });
+  },
+);
+
+describe.each(BACKENDS.filter((backend) => whyLacking(backend, "users") === undefined))(
+  "production with development documents on %s",
+  { timeout: TEST_TIMEOUT_MS },
+  (backend) => {
+    let enclave: ComplianceEnclave;
+
+    beforeAll(async () => {
+      enclave = await prepareEnclave(backend, "attested-production");
+      await enclave.up();
+    }, OPEN_TIMEOUT_MS);
+    afterAll(() => enclave[Symbol.asyncDispose]());
+
+    test("attest proves the image, and the control API is closed", async () => {
+      const proof = await enclave.bed.succeed("attest", "attested-production", "--json");
+      expect(JSON.parse(proof)).toMatchObject({ verdict: "attested", attestation: "development" });
+      const { status, stderr } = await enclave.run("exec", "attested-production", "--", "true");
+      expect(stderr).toContain("E_CONTROL_CLOSED");
+      expect(status).not.toBe(0);
     });
   },
 );

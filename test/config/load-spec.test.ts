@@ -1,6 +1,8 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { appendFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
@@ -57,6 +59,7 @@ test("fills in the defaults of a minimal file", async () => {
       limits: {},
       capabilities: [],
       netlink: false,
+      nsm: false,
     },
   ]);
 });
@@ -157,8 +160,8 @@ describe("refuses with code, line, column and value", () => {
     ],
     [
       "a key of a later release",
-      `${HEAD}services:\n  web:\n    command: [a]\n    nsm: true\n`,
-      /^E_CONFIG_UNSUPPORTED 8:5: services\.web\.nsm: /,
+      `${HEAD}${SERVICE}operators: []\n`,
+      /^E_CONFIG_UNSUPPORTED 8:1: operators: /,
     ],
     [
       "CPUs that are both counted and named",
@@ -376,4 +379,37 @@ test("the examples are valid", async () => {
     expect(spec.name).toBe(name);
     expect(spec.image.base.kind).not.toBe("host");
   }
+});
+
+test("reads what belongs to attestation", async () => {
+  const spec = await load(
+    `${HEAD}${SERVICE}    nsm: true\nattestation: { publish: "8443", provider: nitro }\n`,
+  );
+  expect(spec).toMatchObject({ attestation: "nitro", clientCa: null, services: [{ nsm: true }] });
+  expect(spec.attestationPort).toEqual({ hostAddress: "127.0.0.1", hostPort: 8443 });
+  expect(await refusal(`${HEAD}${SERVICE}attestation: { publish: "1:2" }\n`)).toMatch(
+    /^E_CONFIG_PORT 8:\d+: attestation\.publish: "1:2" is no place to publish/,
+  );
+});
+
+test("only certificates of authorities get into an image, and no key that lies beside them", async () => {
+  const openssl = (...words: string[]) => promisify(execFile)("openssl", words);
+  const [key, ca, leaf] = ["ca.key", "ca.pem", "leaf.pem"].map((name) => join(directory, name));
+  const make = async (to = "", constraint: string) =>
+    await openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key ?? "",
+      "-out", to, "-subj", "/CN=clients", "-days", "1", "-addext", `basicConstraints=critical,CA:${constraint}`); // prettier-ignore
+  await make(leaf, "FALSE");
+  await make(ca, "TRUE");
+  await appendFile(ca ?? "", await readFile(key ?? ""));
+  const { clientCa } = await load(`${HEAD}${SERVICE}attestation: { client_ca: ./ca.pem }\n`);
+  expect(clientCa).toMatch(/^-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n$/);
+  expect(await refusal(`${HEAD}${SERVICE}attestation: { client_ca: ./leaf.pem }\n`)).toMatch(
+    /^E_CONFIG_INVALID .*attestation\.client_ca: CN=clients .*is no certificate authority/,
+  );
+  expect(await refusal(`${HEAD}${SERVICE}attestation: { client_ca: ./ca.key }\n`)).toContain(
+    "has 0 certificates",
+  );
+  expect(await refusal(`${HEAD}${SERVICE}attestation: { client_ca: ./none }\n`)).toContain(
+    "E_CONFIG_FILE_MISSING",
+  );
 });

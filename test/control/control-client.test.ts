@@ -13,6 +13,7 @@ import { type ExecOptions, runExec } from "../../control/exec-session.ts";
 import type { ExecStatus } from "../../wire/control.ts";
 import { waitFor } from "../e2e/testbed.ts";
 import { accept, FakeGateway, frameOf, sendJson, serviceOf } from "./fake-gateway.ts";
+import { FIRST_REPORT } from "../../wire/attestation-server.ts";
 
 let directory: string;
 let gateway: FakeGateway;
@@ -172,6 +173,7 @@ describe("hostile answers", () => {
       attestation: "development",
       supervisor: { pid: 2, restarts: 0, previousExit: null },
       gateway: { pid: 3, restarts: 0 },
+      attestationServer: { pid: 4, restarts: 0, ...FIRST_REPORT },
       isolated: true,
       stopping: false,
       overridden: false,

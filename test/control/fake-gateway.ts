@@ -14,6 +14,7 @@ import type { Dial } from "../../control/control-request.ts";
 import { errorToJson, toKitError } from "../../core/errors.ts";
 import type { EventEntry, ExecStatus, LogEntry, ServiceStatus } from "../../wire/control.ts";
 import { ExecRequestSchema } from "../../wire/control-schemas.ts";
+import { FIRST_REPORT } from "../../wire/attestation-server.ts";
 
 type Route = (request: IncomingMessage, response: ServerResponse) => unknown;
 type UpgradeRoute = (socket: Socket, request: IncomingMessage) => unknown;
@@ -205,6 +206,7 @@ export class FakeGateway implements AsyncDisposable {
       attestation: "development",
       supervisor: { pid: 2, restarts: 0, previousExit: null },
       gateway: { pid: 3, restarts: 0 },
+      attestationServer: { pid: 4, restarts: 0, ...FIRST_REPORT },
       isolated: true,
       stopping: false,
       overridden: false,

@@ -25,6 +25,14 @@ test("limits, capabilities and filter become options of service-exec", () => {
   );
 });
 
+test("only a service with nsm: true finds /dev/nsm", () => {
+  const parts = { cgroup: undefined, filter: "/f", countsPids: true };
+  const optionsOf = (overrides: Parameters<typeof shellService>[2]) =>
+    makeCompartment(shellService("a", "true", overrides), parts).options;
+  expect(optionsOf({ nsm: true })).toContain("--nsm");
+  expect(optionsOf({})).not.toContain("--nsm");
+});
+
 test("no core files are written unless they are asked for, and forks are not limited twice", () => {
   const { options } = makeCompartment(shellService("a", "true", { limits: { pids: 9 } }), {
     cgroup: undefined,

@@ -9,7 +9,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 
 import { ExecFrameDecoder } from "../../control/exec-frames.ts";
 import { EventStore } from "../../enclave/event-store.ts";
-import { GatewayProcess } from "../../enclave/gateway-process.ts";
+import { OwnProcess } from "../../enclave/own-process.ts";
 import { LogStore } from "../../enclave/log-store.ts";
 import type { EnclaveStats, EventEntry, LogEntry } from "../../wire/control.ts";
 import { ROOT } from "../structure/source-files.ts";
@@ -46,9 +46,10 @@ test("a gateway that never says a word is killed as well, after a minute", async
   const events = new EventStore({ generation: 1, epochMs });
   const logs = new LogStore({ generation: 1, epochMs });
   const command = ["/bin/sleep", "1000"];
-  const gateway = new GatewayProcess({
+  const gateway = new OwnProcess({
+    name: "gateway",
     command,
-    heldSockets: new Map(),
+    descriptors: [],
     clock,
     events,
     logs,

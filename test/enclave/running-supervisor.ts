@@ -10,7 +10,7 @@ import { Readable } from "node:stream";
 
 import type { EnclaveStatus, LogEntry, LogGap, ServiceStatus } from "../../wire/control.ts";
 import type { EnclaveConfig } from "../../wire/enclave-config.ts";
-import { GATEWAY_ID } from "../../wire/runtime-layout.ts";
+import { GATEWAY_ID, RA_SERVER_ID } from "../../wire/runtime-layout.ts";
 import { ROOT } from "../structure/source-files.ts";
 import { eventually } from "./eventually.ts";
 
@@ -28,6 +28,8 @@ export interface SupervisorFixture {
   /** Text of the uid map; a full one for root unless told. */
   readonly uidMap?: string;
   readonly gateway?: string;
+  /** Program of the attestation server; one that only lives unless told. */
+  readonly raServer?: string;
   /** False: descriptor 3 is no directory. */
   readonly vsock?: boolean;
   /** Mode of the vsock directory; 0755 unless told. */
@@ -65,6 +67,9 @@ export class RunningSupervisor implements AsyncDisposable {
       loader: join(directory, "no-loader"),
       libraries: directory,
       gateway: fixture.gateway ?? join(ROOT, "enclave", "gateway-main.ts"),
+      raServer: fixture.raServer ?? join(ROOT, "test", "fixtures", "enclave", "quiet-server.mjs"),
+      nsmDevice: join(directory, "no-nsm-device"),
+      nsm: join(directory, "no-nsm"),
       logDirectory: join(directory, "log"),
       pipeDirectory: join(directory, "output"),
       archive: join(ROOT, "archive", "archive-main.ts"),
@@ -77,6 +82,7 @@ export class RunningSupervisor implements AsyncDisposable {
       lowPorts: join(directory, "low_ports"),
       filterDirectory: join(directory, "seccomp"),
       gatewayId: GATEWAY_ID,
+      raServerId: RA_SERVER_ID,
     };
     await writeFile(layout.config, fixture.configText ?? JSON.stringify(config));
     await writeFile(layout.uidMap, fixture.uidMap ?? (IS_ROOT ? "0 0 4294967295\n" : "0 1000 1\n"));

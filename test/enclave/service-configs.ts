@@ -38,6 +38,8 @@ export function enclaveConfig(
     ingressPorts: [],
     egress: NO_EGRESS,
     logs: { ship: true },
+    clientCa: null,
+    build: { toolkit: "0.0.0", lock: null },
     singleUser: true,
     ...rest,
   };

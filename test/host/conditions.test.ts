@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 
+import { FIRST_REPORT } from "../../wire/attestation-server.ts";
 import { describeCondition, type EnclaveFacts } from "../../host/runner/enclave-condition.ts";
 import type { ServiceRecord } from "../../host/state/enclave-record.ts";
 
@@ -22,6 +23,7 @@ const status = (change: Partial<ServiceRecord> = {}, supervisorRestarts = 0): En
     previousExit: supervisorRestarts > 0 ? "killed(SIGKILL)" : null,
   },
   gateway: { restarts: 0 },
+  attestationServer: { pid: 4, restarts: 0, ...FIRST_REPORT },
   services: [{ ...service, ...change }],
 });
 const facts: EnclaveFacts = {

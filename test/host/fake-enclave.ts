@@ -40,6 +40,8 @@ export class FakeEnclave implements AsyncDisposable {
   async #openRunner(): Promise<void> {
     const network = this.#runner.use(
       await NetworkSide.open({
+        attestationPort: null,
+        dialAttestation: async () => await Promise.reject(new Error("nowhere")),
         ports: [],
         egress: NO_EGRESS,
         log: createLog({ write: () => undefined, now: () => 0 }),

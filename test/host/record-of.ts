@@ -15,6 +15,7 @@ export function recordOf(name: string, change: Partial<EnclaveRecord> = {}): Enc
     isolated: true,
     runner: { pid: null, startTicks: null },
     ports: [],
+    attestationPort: null,
     services: [
       {
         name: "a",
@@ -28,6 +29,7 @@ export function recordOf(name: string, change: Partial<EnclaveRecord> = {}): Enc
       },
     ],
     supervisor: { restarts: 0 },
+    attestationServer: null,
     gateway: { restarts: 0 },
     limits: [],
     image: "ab",

@@ -25,6 +25,8 @@ beforeEach(async () => {
   stops = [];
   ended = new AbortController();
   network = await NetworkSide.open({
+    attestationPort: null,
+    dialAttestation: async () => await Promise.reject(new Error("nowhere")),
     ports: [{ hostAddress: "127.0.0.1", hostPort: 0, servicePort: 8080 }],
     egress: NO_EGRESS,
     log: createLog({ write: () => undefined, now: () => 0 }),

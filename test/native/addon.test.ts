@@ -1,5 +1,5 @@
 import { constants } from "node:buffer";
-import { readdir, readlink } from "node:fs/promises";
+import { open, readdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describe, expect, test } from "vitest";
@@ -45,6 +45,21 @@ describe("the addon", () => {
     expect(() => closeFd(1_000_000_000)).toThrow(
       expect.objectContaining({ code: "EBADF", syscall: "close" }),
     );
+  });
+
+  test("asks a security module nothing that it does not take, and says what the kernel says of other files", async () => {
+    const { nsmRequest } = addon();
+    expect(() => Reflect.apply(nsmRequest, undefined, [0])).toThrow(TypeError);
+    expect(() => Reflect.apply(nsmRequest, undefined, [0, "text"])).toThrow(TypeError);
+    expect(() => Reflect.apply(nsmRequest, undefined, [-1, Buffer.of(1)])).toThrow(TypeError);
+    expect(() => nsmRequest(0, Buffer.alloc(0x1001))).toThrow(expect.objectContaining({ code: "EMSGSIZE" }));
+    await using file = await open("/dev/null", "r+");
+    const asked = [Buffer.alloc(0), Buffer.alloc(0x1000)].map(
+      async (bytes) => await nsmRequest(file.fd, bytes),
+    );
+    for (const one of await Promise.allSettled(asked))
+      expect(one).toMatchObject({ status: "rejected", reason: { code: "ENOTTY", syscall: "ioctl" } });
+    await expect(nsmRequest(1_000_000_000, Buffer.of(1))).rejects.toMatchObject({ code: "EBADF" });
   });
 
   test("counts signals of an eventfd and calls back while there are any", async () => {

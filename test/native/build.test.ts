@@ -34,7 +34,7 @@ describe("the native build", () => {
   test("makes the same programs in any folder, without a trace of where, and nothing else", async () => {
     const first = await buildNative(join(directory, "first"));
     const second = await buildNative(join(directory, "deeper", "second"));
-    for (const name of ["init", "initctl", "launcher", "serviceExec", "addon"] as const) {
+    for (const name of ["init", "initctl", "launcher", "serviceExec", "nsmDevice", "addon"] as const) {
       expect(await digest(second[name])).toBe(await digest(first[name]));
       const program = await readFile(first[name]);
       expect(program.includes(import.meta.dirname.replace(/\/test\/native$/, "/native"))).toBe(false);
@@ -44,6 +44,7 @@ describe("the native build", () => {
       "initctl",
       "launcher",
       "node-headers",
+      "nsm-device",
       "service-exec",
       "stamp",
       "vsock.node",
@@ -70,6 +71,7 @@ describe("the native build", () => {
       "initctl",
       "launcher",
       "node-headers",
+      "nsm-device",
       "service-exec",
       "stamp",
       "vsock.node",
@@ -105,7 +107,7 @@ describe("the native build", () => {
     await expect(buildNative(join(directory, "out"), { path })).rejects.toMatchObject({
       code: "E_NATIVE_BUILD",
       message: expect.stringMatching(
-        /^cannot compile (addon|init|initctl|launcher|service-exec): x\.c:1:1: error: no such thing$/,
+        /^cannot compile (addon|init|initctl|launcher|nsm-device|service-exec): x\.c:1:1: error: no such thing$/,
       ),
     });
   });

@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { EGRESS_RANGE, OWN_ADDRESS, REDIRECT_PORT, RESOLVER_ADDRESS } from "../../wire/egress-addresses.ts";
 import { hostListenerName } from "../../wire/hybrid-vsock.ts";
 import { INIT_END_CODES, MAX_INIT_LINE_BYTES } from "../../wire/init-line.ts";
+import { NSM_REQUEST_MAX_BYTES, NSM_RESPONSE_MAX_BYTES } from "../../wire/nsm/nsm-limits.ts";
 import { HEARTBEAT_BYTE, VSOCK_PORT } from "../../wire/ports.ts";
 import { RUNTIME, SUPERVISOR_FD } from "../../wire/runtime-layout.ts";
 
@@ -30,6 +31,9 @@ test("the C programs hold the same constants as wire/", async () => {
     PORT_HEARTBEAT: VSOCK_PORT.heartbeat,
     PORT_INIT_REPORT: VSOCK_PORT.initReport,
     HEARTBEAT_BYTE,
+    PORT_DEVELOPMENT_NSM: VSOCK_PORT.developmentNsm,
+    NSM_REQUEST_MAX_BYTES,
+    NSM_RESPONSE_MAX_BYTES,
     SUPERVISOR_FD_VSOCK_DIRECTORY: SUPERVISOR_FD.vsockDirectory,
     SUPERVISOR_FD_NOTIFY: SUPERVISOR_FD.notify,
     OWN_ADDRESS,

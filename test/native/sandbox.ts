@@ -53,6 +53,7 @@ export async function openWorkshop(): Promise<Workshop> {
     [built.initctl, "initctl"],
     [built.launcher, "launcher"],
     [built.serviceExec, "service-exec"],
+    [built.nsmDevice, "nsm-device"],
   ] as const) {
     await copyFile(from, inside(to));
     await chmod(inside(to), 0o755);
@@ -63,6 +64,7 @@ export async function openWorkshop(): Promise<Workshop> {
     initctl: inside("initctl"),
     launcher: inside("launcher"),
     serviceExec: inside("service-exec"),
+    nsmDevice: inside("nsm-device"),
     agent: inside("agent"),
     directory,
     [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }),

@@ -109,6 +109,12 @@ for (const [name, openPlace, possible] of PLACES) {
       );
     });
 
+    test("finds no security module where the machine has none, asked for or not", async () => {
+      const devices = await place.confined("ls /dev");
+      expect(await place.confined("ls /dev", [...SELF, "--nsm"])).toBe(devices);
+      expect(devices).not.toContain("nsm");
+    });
+
     test("can use its devices", async () => {
       const script = "echo x >/dev/null && head -c 8 /dev/zero /dev/urandom | wc -c; ls -A /dev/pts";
       expect(await place.confined(script)).toMatch(/^[0-9]+\nptmx\n$/);

@@ -32,6 +32,8 @@ const CONFIG: EnclaveConfig = {
   ingressPorts: [8080],
   egress: NO_EGRESS,
   logs: { ship: true },
+  clientCa: null,
+  build: { toolkit: "0.0.0", lock: null },
   singleUser: false,
 };
 let directory: string;
@@ -53,11 +55,13 @@ async function writeSources(): Promise<Omit<RuntimeOptions, "libraries">> {
     node: await source("node"),
     init: await source("init"),
     serviceExec: await source("serviceExec"),
+    nsmDevice: await source("nsmDevice"),
     addon: await source("addon"),
     supervisor: await source("supervisor"),
     gateway: await source("gateway"),
     gatewayApi: await source("gatewayApi"),
     gatewayShared: await source("gatewayShared"),
+    raServer: await source("raServer"),
     archive: await source("archive"),
     initctl: await source("initctl"),
     initctlProgram: await source("initctlProgram"),
@@ -86,6 +90,7 @@ describe("the runtime of an image", () => {
     const programs = [
       RUNTIME.init,
       RUNTIME.serviceExec,
+      RUNTIME.nsmDevice,
       RUNTIME.node,
       RUNTIME.loader,
       RUNTIME.initctlProgram,

@@ -26,7 +26,10 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   enclave: ["fastify", "zod"],
   control: ["commander"],
   "pf-proxy": ["dns-packet"],
-  host: ["commander", "zod"],
+  attest: ["@peculiar/asn1-schema", "@peculiar/asn1-x509", "undici"],
+  "ra-server": ["@peculiar/x509", "fastify", "prom-client", "reflect-metadata", "zod"],
+  dev: ["@peculiar/x509", "reflect-metadata"],
+  host: ["commander", "undici", "zod"],
 };
 
 const IMPORT = /^(?:import|export)\s(?:[^;"]*?\sfrom\s)?"([^"]+)"|import\("([^"]+)"\)/gm;

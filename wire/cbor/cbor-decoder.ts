@@ -3,6 +3,7 @@
  * UTF-8, bounded depth and number of items. Nothing is allocated for a length before that many bytes were
  * seen to be there. Byte strings of the result are views of the input, but for those of indefinite length.
  */
+import { joinBytes } from "../../core/bytes.ts";
 import { type CborHead, CborInput } from "./cbor-input.ts";
 import { BREAK, type CborKey, type CborMap, type CborValue, FALSE, MAJOR, NULL, TRUE } from "./cbor-value.ts";
 
@@ -36,6 +37,7 @@ const UNBOUNDED = 2n ** 64n;
 class CborReader {
   readonly #input: CborInput;
   readonly #limits: CborLimits;
+  readonly #utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   #items = 0;
 
   constructor(input: CborInput, limits: CborLimits) {
@@ -134,12 +136,12 @@ class CborReader {
       chunks.push(chunk);
     }
     this.#input.skip(1);
-    return new Uint8Array(Buffer.concat(chunks));
+    return joinBytes(chunks);
   }
 
   #text(bytes: Uint8Array): string {
     try {
-      return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+      return this.#utf8.decode(bytes);
     } catch {
       throw this.#input.error("text that is not UTF-8");
     }

@@ -4,6 +4,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 
 import type { BuiltImage } from "../../../rbuilds/built-image.ts";
+import type { Pcrs } from "../../../rbuilds/eif/measurements.ts";
 import { buildImageFile, openWorkingLock } from "../enclave-image.ts";
 import type { Toolkit } from "../toolkit.ts";
 import type { PrepareOptions } from "./prepared-machine.ts";
@@ -11,6 +12,7 @@ import type { PrepareOptions } from "./prepared-machine.ts";
 export interface ImageForMachine extends AsyncDisposable {
   readonly eif: string;
   readonly image: BuiltImage;
+  readonly pcrs: Pcrs;
   /** Folder that goes when this is disposed of. */
   readonly directory: string;
 }
@@ -28,6 +30,7 @@ export async function buildForMachine(toolkit: Toolkit, options: PrepareOptions)
   return {
     eif: output,
     image: built.assembled,
+    pcrs: built.pcrs,
     directory,
     [Symbol.asyncDispose]: async () => await files.disposeAsync(),
   };

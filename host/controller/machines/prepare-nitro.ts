@@ -16,11 +16,12 @@ export async function prepareNitro(toolkit: Toolkit, options: PrepareOptions): P
   refuseDebugOfProduction(spec.mode, debug);
   await findNitroCli(searchPath);
   await using owned = new AsyncDisposableStack();
-  const { eif, image } = owned.use(await buildForMachine(toolkit, options));
+  const { eif, image, pcrs } = owned.use(await buildForMachine(toolkit, options));
   const plan = await planNitro({ spec, name, eifPath: eif, searchPath, debug });
   const files = owned.move();
   return {
     image,
+    registers: { kind: "image", pcrs },
     accelerator: null,
     place: async (boot) => {
       const eifPath = join(boot, "image.eif");

@@ -38,6 +38,7 @@ export async function prepareQemu(toolkit: Toolkit, options: PrepareOptions): Pr
   const files = owned.move();
   return {
     image,
+    registers: { kind: "image", pcrs: description.pcrs },
     accelerator,
     place: async (boot) => {
       const placed = { kernel: join(boot, "kernel"), ramdisk: join(boot, "ramdisk") };

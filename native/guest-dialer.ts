@@ -1,8 +1,8 @@
 /** Connections from the enclave to vsock ports of the host, in both forms (guest-listener.ts has the way in). */
 import { connect, type Socket } from "node:net";
 
-import type { NativeAddon } from "../native/addon.ts";
-import { connectVsock } from "../native/vsock-sockets.ts";
+import type { NativeAddon } from "./addon.ts";
+import { connectVsock } from "./vsock-sockets.ts";
 import { hostListenerName } from "../wire/hybrid-vsock.ts";
 
 /** @throws errno, the signal's reason */

@@ -1,47 +1,47 @@
 /**
- * The gateway as a child of the supervisor: started, watched, started again.
+ * A process of the toolkit as a child of the supervisor: started, watched, started again.
  *
- * It gets descriptor 3, its end of the socket pair, descriptor 4, the directory of vsock sockets (local form), and the
- * sockets to which services are redirected. So it is not started through service-exec, which passes on nothing above 3.
+ * It gets descriptor 3, its end of a socket pair, and others that only it may have, for example the directory of vsock
+ * sockets (local form). So it is not started through service-exec, which passes on nothing above 3.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { Duplex } from "node:stream";
 
 import { backoffDelayMs, type BackoffPolicy } from "../core/backoff.ts";
 import type { KitError } from "../core/errors.ts";
-import { GATEWAY_SERVICE } from "../wire/enclave-config-decoder.ts";
-import { HELD_SOCKETS, type HeldSocket } from "../wire/supervisor-frames.ts";
+import type { OwnProcessName } from "../wire/own-processes.ts";
 import type { Clock } from "./clock.ts";
 import type { EventStore } from "./event-store.ts";
 import type { LogStore, LogStream } from "./log-store.ts";
 import { describeExit } from "./process-end.ts";
 
-/** Descriptors of the gateway; from `heldSockets` on those of wire/supervisor-frames.ts HELD_SOCKETS, in their order. */
-export const GATEWAY_FD = { supervisor: 3, vsockDirectory: 4, heldSockets: 5 } as const;
+/** The socket pair to the supervisor. */
+export const SUPERVISOR_CHANNEL_FD = 3;
 
-export interface GatewayCommand {
+export interface OwnCommand {
   readonly command: readonly string[];
   /** Absent: the supervisor's own, where only one uid exists. */
   readonly identity?: { readonly uid: number; readonly gid: number };
-  /** The supervisor's descriptor of the directory; absent where vsock is AF_VSOCK. */
-  readonly vsockDirectoryFd?: number;
-  /** The supervisor's descriptors of the sockets that it lends. */
-  readonly heldSockets: ReadonlyMap<HeldSocket, number>;
+  /** The supervisor's descriptors that become 4 and up; null: nothing has that number. */
+  readonly descriptors: readonly (number | null)[];
 }
 
-export interface GatewayOptions extends GatewayCommand {
+export interface OwnProcessOptions extends OwnCommand {
+  readonly name: OwnProcessName;
   readonly clock: Clock;
   readonly random: () => number;
   readonly events: EventStore;
   readonly logs: LogStore;
-  /** Serves one gateway's socket until it closes. */
+  /** False: it says nothing about its life, and is not killed for that. */
+  readonly isWatched?: boolean;
+  /** Serves the socket of one process until it closes. */
   readonly serve: (stream: Duplex, onViolation: (error: KitError) => void) => void;
 }
 
 const BACKOFF: BackoffPolicy = { initialMs: 50, maximumMs: 5_000, jitter: 0.2 };
-/** A gateway that lived so long starts the series of delays anew. */
+/** A process that lived so long starts the series of delays anew. */
 const STEADY_MS = 10_000;
-/** A gateway that says nothing between so many checks is killed; it speaks every two seconds (gateway.ts). */
+/** One that says nothing between so many checks is killed; they speak every two seconds. */
 const CHECK_MS = 3_000;
 const MAX_SILENT_CHECKS = 5;
 /** Further checks until it has spoken for the first time: a minute in all. */
@@ -49,8 +49,8 @@ const STARTING_CHECKS = 15;
 /** Time to be reaped after SIGKILL. */
 const KILL_GRACE_MS = 2_000;
 
-export class GatewayProcess {
-  readonly #options: GatewayOptions;
+export class OwnProcess {
+  readonly #options: OwnProcessOptions;
   #child: ChildProcess | undefined;
   #ended: Promise<void> = Promise.resolve();
   #cancelRestart: () => void = () => undefined;
@@ -60,11 +60,11 @@ export class GatewayProcess {
   #cancelCheck: (() => void) | undefined;
   #stopping = false;
 
-  constructor(options: GatewayOptions) {
+  constructor(options: OwnProcessOptions) {
     this.#options = options;
   }
 
-  /** The gateway said that it does not hang. */
+  /** It said that it does not hang. */
   feedWatchdog(): void {
     this.#silentChecks = 0;
     if (this.#cancelCheck === undefined) this.#checkLater();
@@ -87,7 +87,7 @@ export class GatewayProcess {
       return;
     }
     this.#child = child;
-    this.#watch();
+    if (this.#options.isWatched !== false) this.#watch();
     this.#capture(child, "stdout");
     this.#capture(child, "stderr");
     const end = (reason: string): void => {
@@ -98,7 +98,7 @@ export class GatewayProcess {
     };
     child.once("exit", (code, signal) => end(describeExit(code, signal).reason));
     child.on("error", (error) => end(`not executed: ${error.message}`));
-    const channel: unknown = child.stdio[GATEWAY_FD.supervisor];
+    const channel: unknown = child.stdio[SUPERVISOR_CHANNEL_FD];
     if (channel instanceof Duplex) {
       this.#options.serve(channel, (error) => this.#punish(child, error));
     }
@@ -122,27 +122,26 @@ export class GatewayProcess {
   }
 
   #spawn(): ChildProcess {
-    const { command, identity, vsockDirectoryFd, heldSockets } = this.#options;
-    const held = HELD_SOCKETS.map((name) => heldSockets.get(name) ?? ("ignore" as const));
+    const { command, identity, descriptors } = this.#options;
     const [program = "", ...rest] = command;
     return spawn(program, rest, {
-      // Nothing is inherited: the gateway has no setting but what the supervisor tells it.
+      // Nothing is inherited: it has no setting but what the supervisor tells it.
       env: { PATH: "/usr/bin:/bin", HOME: "/", LANG: "C.UTF-8" },
       cwd: "/",
-      stdio: ["ignore", "pipe", "pipe", "pipe", vsockDirectoryFd ?? "ignore", ...held],
+      stdio: ["ignore", "pipe", "pipe", "pipe", ...descriptors.map((fd) => fd ?? ("ignore" as const))],
       ...identity,
     });
   }
 
   #capture(child: ChildProcess, name: LogStream): void {
-    const splitter = this.#options.logs.openStream(GATEWAY_SERVICE, name);
+    const splitter = this.#options.logs.openStream(this.#options.name, name);
     const output = child[name];
     output?.on("data", (chunk: Buffer) => splitter.push(chunk)).on("error", () => output.destroy());
     output?.once("close", () => splitter.end());
   }
 
   #punish(child: ChildProcess, error: KitError): void {
-    this.#options.events.add(null, `gateway killed: ${error.message}`);
+    this.#options.events.add(null, `${this.#options.name} killed: ${error.message}`);
     child.kill("SIGKILL");
   }
 
@@ -159,7 +158,7 @@ export class GatewayProcess {
       this.#silentChecks += 1;
       if (this.#silentChecks < MAX_SILENT_CHECKS) return this.#checkLater();
       this.#cancelCheck = undefined;
-      this.#options.events.add(null, "gateway killed: it hangs");
+      this.#options.events.add(null, `${this.#options.name} killed: it hangs`);
       this.#child?.kill("SIGKILL");
     });
   }
@@ -171,7 +170,7 @@ export class GatewayProcess {
     const { clock, events, random } = this.#options;
     const wasSteady = clock.monotonicMs() - startedMs >= STEADY_MS;
     this.#endsInRow = wasSteady ? 1 : this.#endsInRow + 1;
-    events.add(null, `gateway ended: ${reason}`);
+    events.add(null, `${this.#options.name} ended: ${reason}`);
     this.#cancelRestart = clock.after(backoffDelayMs(BACKOFF, this.#endsInRow - 1, random), () => {
       this.#restarts += 1;
       this.start();

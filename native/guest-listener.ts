@@ -6,8 +6,8 @@
 import { chmod, rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 
-import type { NativeAddon } from "../native/addon.ts";
-import { listenVsock } from "../native/vsock-sockets.ts";
+import type { NativeAddon } from "./addon.ts";
+import { listenVsock } from "./vsock-sockets.ts";
 import { GUEST_FOLDER } from "../wire/hybrid-vsock.ts";
 
 /** Hears a port until disposed of. Connections are the handler's and stay open. */
@@ -16,7 +16,7 @@ export type ListenVsock = (port: number, onConnection: (socket: Socket) => void)
 /** Connections that may wait to be accepted. */
 const BACKLOG = 511;
 /** Owner and group: the group is that of the host's user. */
-const SOCKET_MODE = 0o660;
+export const GUEST_SOCKET_MODE = 0o660;
 
 /** @param directory the vsock directory, for example /proc/self/fd/4. */
 export function listenInDirectory(directory: string): ListenVsock {
@@ -32,7 +32,20 @@ export function listenOnVsock(addon: NativeAddon): ListenVsock {
   return async (port, onConnection) => await Promise.resolve(listenVsock(port, { addon, onConnection }));
 }
 
-function guestSocketPath(directory: string, port: number): string {
+/** A socket that is bound already and belongs to somebody else: it stays when this program ends. */
+export function listenOnDescriptor(fd: number): ListenVsock {
+  return async (_port, onConnection) => {
+    const server = createServer({ allowHalfOpen: true }, onConnection);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    server.once("error", reject);
+    server.listen({ fd, backlog: BACKLOG }, resolve);
+    await promise;
+    server.off("error", reject).on("error", () => undefined);
+    return { [Symbol.asyncDispose]: async () => void server.close() };
+  };
+}
+
+export function guestSocketPath(directory: string, port: number): string {
   return `${directory}/${GUEST_FOLDER}/${port}`;
 }
 
@@ -45,5 +58,5 @@ export async function listenAt(server: Server, path: string): Promise<void> {
   await promise;
   // A connection that could not be accepted is its client's trouble, not this program's.
   server.off("error", reject).on("error", () => undefined);
-  await chmod(path, SOCKET_MODE);
+  await chmod(path, GUEST_SOCKET_MODE);
 }
