@@ -18,7 +18,9 @@ export async function measureMemory(): Promise<void> {
     print(`memory: empty Node ${(base / 1024).toFixed(1)} MiB resident`);
     const ours = [{ pid: Number(runner.pid), command: "runner.js" }, ...descendants(Number(runner.pid))];
     for (const { pid, command } of ours) {
-      const name = /(runner|supervisor|gateway|launcher|server)\.(?:m?js)|\/(launcher|init)\b/.exec(command);
+      const name = /(runner|supervisor|gateway|ra-server|launcher|server)\.(?:m?js)|\/(launcher|init)\b/.exec(
+        command,
+      );
       const { rss, pss } = memoryKib(pid);
       const label = name?.[1] ?? name?.[2] ?? command.slice(0, 30);
       print(

@@ -2,6 +2,7 @@
 import { styleText } from "node:util";
 
 import { errorToJson, type KitError } from "./errors.ts";
+import { toPrintable } from "./printable.ts";
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -61,6 +62,7 @@ export class Terminal {
       : text;
   }
 
+  /** Messages quote what was refused, so they are made fit for a terminal too. */
   fail(error: KitError, json: boolean): void {
     if (json) {
       this.printJson({ error: errorToJson(error) });
@@ -71,11 +73,11 @@ export class Terminal {
     const tint = (style: Style, text: string): string =>
       colours && stderr.isTTY ? styleText(style, text, { validateStream: false }) : text;
     stderr.write(
-      `${tint("red", `error[${error.code}]`)}: ${error.message}\n${tint("cyan", "hint")}: ${error.hint}\n`,
+      `${tint("red", `error[${error.code}]`)}: ${toPrintable(error.message)}\n${tint("cyan", "hint")}: ${toPrintable(error.hint)}\n`,
     );
     if (verbose)
       for (let cause = error.cause; cause !== undefined; cause = causeOf(cause))
-        stderr.write(`caused by: ${describe(cause)}\n`);
+        stderr.write(`caused by: ${toPrintable(describe(cause))}\n`);
   }
 
   #clearProgress(): void {

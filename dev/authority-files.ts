@@ -60,7 +60,7 @@ export async function replaceOwnFile(path: string, text: string): Promise<void> 
 /** True where `path` is a file of the caller that holds `text`, and that nobody else can change. */
 export async function holdsText(path: string, text: string): Promise<boolean> {
   const status = await lstat(path).catch(() => undefined);
-  if (status?.isFile() !== true || !isOwn(status)) return false;
+  if (status?.isFile() !== true || !isOwn(status) || status.size > MAX_FILE_BYTES) return false;
   return (await readOwnFile(path)) === text;
 }
 

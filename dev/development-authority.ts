@@ -57,6 +57,7 @@ export async function openDevelopmentAuthority(options: AuthorityOptions): Promi
   const text = await readOrCreate(path, nowMs);
   const { key, certificate } = parseRoot(text, path);
   assertValid(certificate, nowMs(), path);
+  const keys = await importKeys(key, certificate, path);
   const rootPath = join(directory, CERTIFICATE_FILE);
   const pem = certificate.toString();
   if (!(await holdsText(rootPath, pem))) await replaceOwnFile(rootPath, pem);
@@ -65,7 +66,7 @@ export async function openDevelopmentAuthority(options: AuthorityOptions): Promi
     rootCertificate: new Uint8Array(certificate.raw),
     rootSha256: createHash("sha256").update(certificate.raw).digest("hex"),
     subject: new ParsedCertificate(certificate.raw).subjectName,
-    keys: await importKeys(key, certificate),
+    keys,
   };
 }
 
@@ -119,11 +120,20 @@ function assertValid({ validFromDate, validToDate }: X509Certificate, nowMs: num
   throw broken(path, `it is valid from ${from} to ${to}, and it is ${now} by the clock`);
 }
 
-async function importKeys(key: KeyObject, certificate: X509Certificate): Promise<Issuer["keys"]> {
+async function importKeys(
+  key: KeyObject,
+  certificate: X509Certificate,
+  path: string,
+): Promise<Issuer["keys"]> {
   const der = key.export({ type: "pkcs8", format: "der" });
   const spki = certificate.publicKey.export({ type: "spki", format: "der" });
-  return {
-    privateKey: await crypto.subtle.importKey("pkcs8", der, KEY_ALGORITHM, false, ["sign"]),
-    publicKey: await crypto.subtle.importKey("spki", spki, KEY_ALGORITHM, true, ["verify"]),
-  };
+  try {
+    return {
+      privateKey: await crypto.subtle.importKey("pkcs8", der, KEY_ALGORITHM, false, ["sign"]),
+      publicKey: await crypto.subtle.importKey("spki", spki, KEY_ALGORITHM, true, ["verify"]),
+    };
+  } catch (error) {
+    // Its two halves are compared here only.
+    throw broken(path, "the key is not whole", error);
+  }
 }

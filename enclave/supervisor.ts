@@ -23,6 +23,7 @@ import { type OwnCommand, OwnProcess } from "./own-process.ts";
 import { RESTART_TIMING, type RestartTiming } from "./restart-policy.ts";
 import { Reloader, type ReloaderOptions } from "./reloader.ts";
 import { ServiceGroup } from "./service-group.ts";
+import type { Service } from "./service.ts";
 import { measureServices, reportServices, type ReportSources } from "./service-report.ts";
 import { Sessions, type SessionsOptions } from "./sessions/sessions.ts";
 import { type CallTargets, carryOut } from "./supervisor-calls.ts";
@@ -72,6 +73,8 @@ export interface SupervisorOptions {
 const GATEWAY_GRACE_MS = 1_000;
 /** Services with egress rules wait so long for the gateway's first word. */
 const EGRESS_WAIT_MS = 10_000;
+/** The attestation server starts at the latest so long after the gateway listens. */
+const ATTESTATION_WAIT_MS = 3_000;
 
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -128,7 +131,6 @@ export class Supervisor {
     this.#gateway.start();
     await this.#reloader.start();
     this.#started.resolve();
-    // Last, so that it takes no time from what somebody waits for.
     void this.#startAttestation();
   }
 
@@ -213,8 +215,14 @@ export class Supervisor {
     };
   }
 
+  /** Last: it keeps a processor busy for a third of a second, which is what somebody waits for who waits for a service. */
   async #startAttestation(): Promise<void> {
-    await this.#listening.promise;
+    await Promise.all([this.#listening.promise, this.#started.promise]);
+    const late = new AbortController();
+    const cancel = this.#options.clock.after(ATTESTATION_WAIT_MS, () => late.abort());
+    while (!late.signal.aborted && this.#services.services.some(isComingUp))
+      await this.#events.changes.changed(late.signal);
+    cancel();
     if (this.#shutdown === undefined) this.#attestation.start();
   }
 
@@ -258,4 +266,12 @@ export class Supervisor {
     };
     return { openFile };
   }
+}
+
+function isComingUp({ state, health }: Service): boolean {
+  return (
+    state.name === "waiting" ||
+    state.name === "starting" ||
+    (state.name === "running" && health === "starting")
+  );
 }

@@ -45,7 +45,8 @@ export async function verifyChain(
   requireIssuers(chain);
   requireValidity(chain, atMs);
   await requireSignatures(chain, crypto);
-  return { rootSha256, links: chain.map(describeLink), leafKey: new Uint8Array(leaf.spki) };
+  const links = Object.freeze(chain.map(describeLink));
+  return { rootSha256, links, leafKey: new Uint8Array(leaf.spki) };
 }
 
 /** A certificate is never trusted for being in the document. @throws E_EVIDENCE_ROOT */
@@ -110,8 +111,9 @@ async function requireSignatures(chain: readonly Certificate[], crypto: Verifica
   }
 }
 
+/** Frozen: callers are told it, and the next document is judged by it. */
 function describeLink({ subject, notBeforeMs, notAfterMs }: Certificate, index: number): ChainLink {
-  return { subject: describeName(subject, `certificate ${index}`), notBeforeMs, notAfterMs };
+  return Object.freeze({ subject: describeName(subject, `certificate ${index}`), notBeforeMs, notAfterMs });
 }
 
 function nameOf(index: number, count: number): string {

@@ -110,8 +110,10 @@ function copyOf(document: Uint8Array): Uint8Array {
 }
 
 function requireEs384({ algorithm }: CoseSign1): void {
-  if (algorithm !== COSE_ES384)
-    throw new KitError("E_EVIDENCE_ALGORITHM", `signed by algorithm ${String(algorithm).slice(0, 40)}, not ${COSE_ES384} (ES384)`); // prettier-ignore
+  if (algorithm === COSE_ES384) return;
+  // Text of nobody knows whom.
+  const name = typeof algorithm === "string" ? JSON.stringify(algorithm.slice(0, 40)) : algorithm;
+  throw new KitError("E_EVIDENCE_ALGORITHM", `signed by algorithm ${name}, not ${COSE_ES384} (ES384)`);
 }
 
 function toAuthentic(payload: AttestationPayload, chain: VerifiedChain): AuthenticDocument {

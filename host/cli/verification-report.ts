@@ -23,8 +23,13 @@ export function describeVerification(
     ...(notProven.length === 0 ? [] : ["not proven:"]),
     ...notProven.map((words) => `  ${colour("yellow", "-")} ${words}`),
     "the document:",
-    ...describeDocument(document).map(([name, value]) => `  ${name.padEnd(12)}${toPrintable(value)}`),
+    ...describeDocument(document).map(([name, value]) => `  ${name.padEnd(12)}${toLine(value)}`),
   ].join("\n");
+}
+
+/** A document must not add lines to the verdict about it. */
+function toLine(text: string): string {
+  return toPrintable(text).replaceAll("\n", " ");
 }
 
 const ZERO = /^0+$/;

@@ -11,7 +11,6 @@ import type { Purpose } from "../../wire/purposes.ts";
 import { readRegisters } from "../attestation/image-registers.ts";
 import { readLimited } from "../controller/verify/limited-input.ts";
 import { findRoot } from "../controller/verify/trusted-root.ts";
-import { verifyDocument } from "../controller/verify/verify-document.ts";
 import type { CommandContext, GetContext } from "./command-context.ts";
 import { parseDuration } from "./up.ts";
 import { describeVerification, verificationToJson } from "./verification-report.ts";
@@ -77,6 +76,8 @@ async function runVerify(
   const bytes = await readLimited(source, process.stdin, limits);
   const isNow = at === "now";
   const request = { root, atMs: isNow ? Date.now() : at, isNow, wanted };
+  // Readers of certificates, which no other command needs.
+  const { verifyDocument } = await import("../controller/verify/verify-document.ts");
   const verification = await verifyDocument(bytes, request);
   const { refusal } = verification;
   // Before anything is printed: whoever stops listening must not take it for success.

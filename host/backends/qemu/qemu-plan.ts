@@ -28,7 +28,7 @@ export interface QemuResources {
 }
 
 const MIB = 1024 ** 2;
-/** Kernel, Node of the supervisor and of the gateway, and what a small service needs, beside the files. */
+/** Kernel, Node of supervisor, gateway and attestation server, and what a small service needs, beside the files. */
 const RUNNING_MIB = 224;
 /** What the kernel has taken for itself before it unpacks anything. */
 const KERNEL_MIB = 40;

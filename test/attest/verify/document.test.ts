@@ -345,6 +345,29 @@ describe("a signature that does not hold", () => {
     await expectRefusal(withParts({ signature }), "E_EVIDENCE_SIGNATURE");
   });
 
+  test("is not left to a library where a number in it is none that a signature can have", async () => {
+    const trusting = {
+      sha256: (bytes: Uint8Array) => createNodeCrypto().sha256(bytes),
+      verifyEs384: () => true,
+    };
+    const verifier = new DocumentVerifier(trusting);
+    const anchor = { roots: [root], atMs: AT_MS };
+    const [zero, one] = [new Uint8Array(48), new Uint8Array(48).fill(1)];
+    for (const signature of [
+      new Uint8Array(96),
+      Buffer.concat([zero, one]),
+      Buffer.concat([one, zero]),
+      new Uint8Array(96).fill(0xff),
+      new Uint8Array(95).fill(1),
+      new Uint8Array(),
+    ])
+      await expectRefusal(
+        verifier.authenticate(ca.document({ chain, signature: () => signature }), anchor),
+        "E_EVIDENCE_SIGNATURE",
+      );
+    await verifier.authenticate(ca.document({ chain }), anchor);
+  });
+
   test("over another header than the one that came", async () => {
     const document = ca.document({ chain, protectedHeader: hex("a20138220442abcd") });
     const at = document.indexOf(hex("abcd"));
@@ -389,28 +412,11 @@ describe("any bytes", () => {
     );
   });
 
-  test("every change of a single byte of a valid document is refused", { timeout: 120_000 }, async () => {
-    const verifier = new DocumentVerifier(createNodeCrypto());
-    const document = new Uint8Array(ca.document({ chain, entries: { nonce: hex("0102") } }));
-    expect(await verdict(verifier, document)).toBe("authentic");
-    for (let index = 0; index < document.length; index += 1) {
-      const byte = document[index] ?? 0;
-      for (const other of [byte ^ (1 << (index % 8)), byte ^ 0xff, (byte + 1) & 0xff]) {
-        document[index] = other;
-        if ((await verdict(verifier, document)) === "authentic")
-          throw new Error(`byte ${index} as ${other} goes unseen`);
-      }
-      document[index] = byte;
-    }
-    expect(await verdict(verifier, document)).toBe("authentic");
-  });
-
-  test("every cut and every doubled byte is refused", async () => {
+  // Changed bytes and cuts: every-byte.test.ts.
+  test("every doubled byte is refused", async () => {
     const verifier = new DocumentVerifier(createNodeCrypto());
     const document = new Uint8Array(ca.document({ chain }));
-    for (let end = 0; end < document.length; end += 1)
-      expect(await verdict(verifier, document.subarray(0, end))).toBe("refused");
-    for (let at = 0; at < document.length; at += 7) {
+    for (let at = 0; at < document.length; at += 3) {
       const doubled = Buffer.concat([document.subarray(0, at + 1), document.subarray(at)]);
       expect(await verdict(verifier, doubled)).toBe("refused");
     }
