@@ -82,7 +82,7 @@ function requireNoDebug({ isDebug }: AuthenticDocument, { allowDebug = false }: 
   if (isDebug && !allowDebug)
     throw new KitError(
       "E_UNMET_DEBUG",
-      "the registers of the image are all zero: the enclave is in debug mode",
+      "a register of the image (PCR0, PCR1, PCR2) is zero or missing: the enclave is in debug mode",
     );
 }
 

@@ -34,7 +34,7 @@ export interface AuthenticDocument {
   readonly nonce: Uint8Array | null;
   /** Keys that are not known; their values are not kept. */
   readonly unknownKeys: readonly string[];
-  /** One of the registers 0, 1 and 2 is all zero, or absent: a debug enclave, which measures nothing. */
+  /** One of the registers 0, 1 and 2 is zero, or absent: a debug enclave, which measures nothing. */
   readonly isDebug: boolean;
   readonly rootSha256: string;
   /** The root first. */

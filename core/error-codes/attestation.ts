@@ -70,7 +70,7 @@ export const ATTESTATION_ERRORS = {
   E_UNMET_DEBUG: {
     exit: unmet,
     meaning: "The document is of an enclave in debug mode: it measures nothing and its console can be read.",
-    hint: "Start the enclave without debug mode, or allow it with --allow-debug while developing.",
+    hint: "Start the enclave without debug mode: in it no image can be proven. `pipeline verify --allow-debug` accepts such a document while developing.",
   },
   E_UNMET_MEASUREMENTS: {
     exit: unmet,

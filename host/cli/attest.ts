@@ -17,7 +17,6 @@ interface AttestFlags {
   readonly out?: string;
   readonly image?: string;
   readonly file?: string;
-  readonly allowDebug?: boolean;
   readonly json?: boolean;
 }
 
@@ -34,7 +33,6 @@ export function createAttestCommand(getContext: GetContext): Command {
     .option("--out <file>", "write the document there, for `pipeline verify`")
     .option("--image <eif>", "compare with this image file instead of the image that was started")
     .option("-f, --file <file>", "compare with the image that this enclave.yaml gives now")
-    .option("--allow-debug", "accept registers that are all zero")
     .option("--json", "print JSON")
     .addHelpText(
       "after",
@@ -51,7 +49,7 @@ function parseHex(text: string): Uint8Array {
 
 async function runAttest(context: CommandContext, name: string, flags: AttestFlags): Promise<void> {
   const { toolkit, terminal, interrupted } = context;
-  const { nonce, statement = "", allowDebug = false } = flags;
+  const { nonce, statement = "" } = flags;
   // Loaded here: TLS, HTTP and certificates would delay every other command.
   const { attestEnclave } = await import("../controller/attest.ts");
   const attested = await attestEnclave(toolkit.stateDir, {
@@ -59,7 +57,6 @@ async function runAttest(context: CommandContext, name: string, flags: AttestFla
     nonce,
     statement: Buffer.from(statement),
     registers: await chooseRegisters(context, name, flags),
-    allowDebug,
     signal: interrupted,
     onProgress: (step) => terminal.progress(step),
   });
@@ -96,7 +93,6 @@ function toJson({ record, document, bytes, nonce, compared }: Attested, statemen
     root: document.rootSha256,
     moduleId: document.moduleId,
     timestampMs: document.timestampMs,
-    debug: document.isDebug,
     compared: Object.fromEntries(compared),
     registers: Object.fromEntries([...document.pcrs].map(([index, value]) => [index, hex(value)])),
     nonce: hex(nonce),

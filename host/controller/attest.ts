@@ -27,7 +27,6 @@ export interface AttestOptions {
   readonly statement: Uint8Array;
   /** Registers to compare with; those of the image that was started unless told. */
   readonly registers?: RegisterSource | undefined;
-  readonly allowDebug: boolean;
   readonly signal: AbortSignal;
   readonly onProgress: (step: string) => void;
 }
@@ -55,7 +54,6 @@ export async function attestEnclave(stateDir: string, options: AttestOptions): P
   const policy: AttestationPolicy = {
     roots: [await rootOf(record, stateDir)],
     measurements: [compared],
-    allowDebug: options.allowDebug,
   };
   const bytes = await requestDocument({
     dial,

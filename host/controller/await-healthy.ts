@@ -35,6 +35,7 @@ export async function awaitHealthy(
     }
   } finally {
     signal.removeEventListener("abort", abort);
+    next.catch(() => undefined); // nobody waits for it any more
   }
 }
 

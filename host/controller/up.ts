@@ -188,6 +188,14 @@ async function spawnRunner(toolkit: Toolkit, request: RunRequest): Promise<Start
 }
 
 async function* readRecords(channel: Socket, name: string): AsyncGenerator<EnclaveRecord> {
-  for await (const line of createInterface({ input: channel }))
-    yield decodeRecord(line, `the runner of ${name}`);
+  for await (const line of readLines(channel)) yield decodeRecord(line, `the runner of ${name}`);
+}
+
+/** A runner that dies ends its lines, also while something is written to it. */
+async function* readLines(channel: Socket): AsyncGenerator<string> {
+  try {
+    yield* createInterface({ input: channel });
+  } catch {
+    // Its end is what counts.
+  }
 }
