@@ -73,8 +73,10 @@ export interface SupervisorOptions {
 const GATEWAY_GRACE_MS = 1_000;
 /** Services with egress rules wait so long for the gateway's first word. */
 const EGRESS_WAIT_MS = 10_000;
-/** The attestation server starts at the latest so long after the gateway listens. */
+/** The attestation server waits so long for services that come up. */
 const ATTESTATION_WAIT_MS = 3_000;
+/** Then the first answers of the services come first. */
+const ATTESTATION_QUIET_MS = 300;
 
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -223,7 +225,15 @@ export class Supervisor {
     while (!late.signal.aborted && this.#services.services.some(isComingUp))
       await this.#events.changes.changed(late.signal);
     cancel();
+    await this.#pause(ATTESTATION_QUIET_MS);
     if (this.#shutdown === undefined) this.#attestation.start();
+  }
+
+  async #pause(timeMs: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const cancel = this.#options.clock.after(timeMs, resolve);
+    await Promise.race([promise, this.#ended.promise]);
+    cancel();
   }
 
   async #openSessions(): Promise<Sessions> {

@@ -15,7 +15,6 @@ const AttestJson = z.object({
   verdict: z.literal("attested"),
   attestation: z.string(),
   root: z.string(),
-  debug: z.boolean(),
   compared: z.record(z.string(), z.string()),
   registers: z.record(z.string(), z.string()),
   nonce: z.string(),
@@ -48,7 +47,6 @@ describe.each(BACKENDS)("attestation on %s", { timeout: TEST_TIMEOUT_MS }, (back
     const said = await attest("--statement", "order 17", "--out", document);
     expect(said).toMatchObject({
       attestation: "development",
-      debug: false,
       nonce: NONCE,
       statement: "order 17",
     });

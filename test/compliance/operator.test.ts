@@ -41,6 +41,10 @@ describe.each(BACKENDS)("an operator on %s", { timeout: TEST_TIMEOUT_MS }, (back
 
   describe("looks", () => {
     test("status is the same on the host and inside", async () => {
+      // It is the last to come up.
+      const isReady = async () =>
+        (await enclave.inside()).attestationServer.state === "ready" ? true : undefined;
+      await waitFor("the attestation server", isReady, WAIT_MS);
       const inside = EnclaveStatusSchema.parse(JSON.parse(await enclave.sh("initctl status --json")));
       expect(inside).toEqual(await enclave.inside());
       expect(inside).toMatchObject({ name: NAME, mode: "development", stopping: false, overridden: false });

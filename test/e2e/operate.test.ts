@@ -33,7 +33,11 @@ async function pidOf(name: string): Promise<number> {
 
 describe("initctl", () => {
   test("status shows both services, on the host and inside", async () => {
-    const status = await bed.initctlStatus("counter");
+    // The attestation server is the last to come up.
+    const status = await waitFor("the attestation server", async () => {
+      const one = await bed.initctlStatus("counter");
+      return one.attestationServer.state === "ready" ? one : undefined;
+    });
     expect(status.services.map(({ name, state, health }) => [name, state, health])).toEqual([
       ["redis", "running", "healthy"],
       ["web", "running", "healthy"],
